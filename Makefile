@@ -1,0 +1,41 @@
+# The front door. `make` alone lists what there is.
+.DEFAULT_GOAL := help
+.PHONY: help demo stop address build extension test lint docs check clean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: ## start a whole Tasker in .demo/, run an order through it and show its steps
+	@examples/demo/run start
+
+stop: ## stop the demo; its data stays
+	@examples/demo/run stop
+
+address: ## print the demo's addresses for a shell: eval "$(make -s address)"
+	@examples/demo/run address
+
+build: ## build all programs (needs no PostgreSQL)
+	cargo build
+
+extension: ## build the extension and install it into a private PostgreSQL under .build/
+	@pg_extension/install
+
+test: ## run all tests, those on PostgreSQL on the default version and on 18
+	@.ci/prerequisites
+	@tests/run
+
+lint: ## check the format, and clippy with warnings refused
+	cargo fmt --all --check
+	@.ci/prerequisites
+	@.ci/lint
+
+docs: ## build the crates' documentation into target/doc
+	@.ci/prerequisites
+	@.ci/docs
+
+check: ## all that must hold before a change is taken: lint, docs, test
+	@.ci/run
+
+clean: ## stop the demo and remove all that was built
+	@examples/demo/run stop
+	rm -rf .build .demo target

@@ -1,0 +1,148 @@
+//! Why a command failed: what is said on stderr, and the exit code.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tasker_client::Error;
+
+use crate::output::plain;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Client(#[from] Error),
+    #[error("no database is named: give --database-url or set DATABASE_URL")]
+    NoDatabase,
+    #[error("can't read {}: {source}", .path.display())]
+    File {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{what} isn't JSON: {source}")]
+    NotJson {
+        what: String,
+        source: serde_json::Error,
+    },
+    #[error("can't write the result: {0}")]
+    Output(#[from] std::io::Error),
+    #[error("can't write the result: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Everything was said already.
+    #[error("some templates are invalid")]
+    InvalidTemplates,
+    /// Some files couldn't be registered; each was reported, and the first of them decides the exit code.
+    #[error("{0}")]
+    Reported(Box<Failure>),
+    /// The watch showed it already.
+    #[error("the task ended in state {0}")]
+    TaskEnded(String),
+    #[error("{0:#}")]
+    Other(anyhow::Error),
+}
+
+impl Failure {
+    /// The codes of `tasker-ctl --help`.
+    fn code(&self) -> u8 {
+        match self {
+            Self::Client(Error::Configuration(_)) | Self::NoDatabase => 2,
+            Self::Client(error) => match error.http_status() {
+                404 => 3,
+                409 => 4,
+                400 | 413 | 422 => 5,
+                503 | 504 => 6,
+                _ => 1,
+            },
+            Self::NotJson { .. } | Self::InvalidTemplates => 5,
+            Self::Reported(first) => first.code(),
+            Self::File { .. }
+            | Self::Output(_)
+            | Self::Json(_)
+            | Self::TaskEnded(_)
+            | Self::Other(_) => 1,
+        }
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            // Whoever reads the output has seen enough: `tasker-ctl task list | head`.
+            Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                ExitCode::SUCCESS
+            }
+            _ => ExitCode::from(self.code()),
+        }
+    }
+
+    /// Says on stderr what went wrong, and what to do about it.
+    pub(crate) fn report(&self) {
+        match self {
+            Self::InvalidTemplates | Self::Reported(_) | Self::TaskEnded(_) => {}
+            Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+            _ => eprintln!("{}", self.text()),
+        }
+    }
+
+    /// `error[TK003]: …`, then the detail and the hint on lines of their own.
+    pub(crate) fn text(&self) -> String {
+        let Self::Client(error) = self else {
+            return format!("error: {}", plain(&self.to_string()));
+        };
+        let Some(details) = error.details() else {
+            return format!("error: {}", plain(&error.to_string()));
+        };
+        let mut text = format!("error[{}]: {}", details.code, plain(&details.message));
+        if let Some(detail) = &details.detail {
+            let _ = write!(text, "\n  detail: {}", plain(detail));
+        }
+        let hint = details.hint.as_deref().or_else(|| hint_for(&details.code));
+        if let Some(hint) = hint {
+            let _ = write!(text, "\n  hint: {}", plain(hint));
+        }
+        text
+    }
+}
+
+/// What PostgreSQL can't know when the schema tasker or one of its functions is missing.
+fn hint_for(code: &str) -> Option<&'static str> {
+    matches!(code, "3F000" | "42883" | "42P01").then_some(
+        "Is this database prepared, and as new as this program? `tasker-ctl db init` prepares it.",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use tasker_client::Details;
+
+    use super::*;
+
+    fn details(code: &str) -> Details {
+        Details {
+            code: code.to_owned(),
+            message: "no such thing".to_owned(),
+            detail: None,
+            hint: Some("look".to_owned()),
+        }
+    }
+
+    #[test]
+    fn exit_codes_follow_what_the_database_said() {
+        assert_eq!(Failure::from(Error::NotFound(details("TK001"))).code(), 3);
+        assert_eq!(
+            Failure::from(Error::AlreadyExists(details("TK014"))).code(),
+            4
+        );
+        assert_eq!(Failure::from(Error::Invalid(details("TK020"))).code(), 5);
+        assert_eq!(
+            Failure::from(Error::Unavailable(details("57P03"))).code(),
+            6
+        );
+        assert_eq!(Failure::from(Error::Database(details("XX000"))).code(), 1);
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_code_and_hint() {
+        let text = Failure::from(Error::NotFound(details("TK003"))).text();
+        assert_eq!(text, "error[TK003]: no such thing\n  hint: look");
+    }
+}

@@ -1,0 +1,78 @@
+//! tasker-ctl: each subcommand is a call of the client; dev: a private Tasker in a folder.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `options` | the command line |
+//! | `database`, `templates`, `tasks` | the subcommands |
+//! | `watch` | a task followed until it ends |
+//! | `output`, `failure` | what is written to stdout and to stderr, and the exit codes |
+//! | [`dev`], [`cluster`] | a private PostgreSQL with server and worker |
+#![allow(clippy::print_stdout, reason = "what a command answers goes to stdout")]
+
+pub mod cluster;
+mod database;
+pub mod dev;
+mod failure;
+mod options;
+mod output;
+mod tasks;
+mod templates;
+mod watch;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tasker_client::{Client, ConnectOptions};
+
+use crate::failure::Failure;
+use crate::options::{Command, Options};
+use crate::output::Output;
+
+/// Runs the command line that the program was started with; failures are told on stderr.
+pub async fn run() -> ExitCode {
+    let options = Options::parse();
+    match dispatch(options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.report();
+            failure.exit_code()
+        }
+    }
+}
+
+async fn dispatch(options: Options) -> Result<(), Failure> {
+    let output = Output::new(options.output);
+    let database_url = options.database_url;
+    match options.command {
+        Command::Db(command) => database::run(command, &connect(database_url).await?, output).await,
+        Command::Template(command) => templates::run(command, database_url, output).await,
+        Command::Task(command) => tasks::run(command, &connect(database_url).await?, output).await,
+        Command::Dev(options) => {
+            start_log();
+            dev::run(options).await.map_err(Failure::Other)
+        }
+    }
+}
+
+async fn connect(database_url: Option<String>) -> Result<Client, Failure> {
+    let url = database_url.ok_or(Failure::NoDatabase)?;
+    let options = ConnectOptions {
+        max_connections: 2,
+        application_name: "tasker-ctl".to_owned(),
+        acquire_timeout: std::time::Duration::from_secs(5),
+        statement_timeout: None,
+    };
+    Ok(Client::connect(&url, options).await?)
+}
+
+/// Only for the programs that run long; a short command says everything itself.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,sqlx=warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+}

@@ -1,0 +1,217 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use clap::{Args, Parser, Subcommand};
+use uuid::Uuid;
+
+use crate::dev::DevOptions;
+use crate::output::Format;
+
+const EXIT_CODES: &str = "Exit codes:
+  0  it worked; a watched task is complete
+  1  it failed, or a watched task ended otherwise
+  2  the command line can't be understood
+  3  the task, template or whatever was named isn't there
+  4  it conflicts with what is there
+  5  the input is invalid
+  6  the database is away or too busy";
+
+/// Works with Tasker from the command line
+#[derive(Debug, Parser)]
+#[command(name = "tasker-ctl", version, after_help = EXIT_CODES)]
+pub(crate) struct Options {
+    /// The database, as postgres://user:password@host:port/name
+    #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true)]
+    pub(crate) database_url: Option<String>,
+
+    /// How results are written
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub(crate) output: Format,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Prepare a database
+    #[command(subcommand)]
+    Db(DbCommand),
+    /// Register templates and look at them
+    #[command(subcommand)]
+    Template(TemplateCommand),
+    /// Create tasks, look at them, cancel them
+    #[command(subcommand)]
+    Task(TaskCommand),
+    /// Run a private PostgreSQL, server and worker in a folder, for development
+    Dev(DevOptions),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DbCommand {
+    /// Install PGMQ and the extension where they are missing; safe to repeat
+    Init,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TemplateCommand {
+    /// Register templates from YAML or JSON files; the same content again changes nothing
+    Register(TemplateFiles),
+    /// List the registered templates
+    List {
+        /// Only those of this namespace
+        #[arg(short, long)]
+        namespace: Option<String>,
+    },
+    /// Show a template as it was written
+    Show {
+        /// The template's name
+        name: String,
+        /// The template's namespace
+        #[arg(short, long, default_value = "default")]
+        namespace: String,
+        /// The template's version; the newest when left out
+        #[arg(long)]
+        version: Option<String>,
+    },
+    /// Check template files without a database
+    Validate(TemplateFiles),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TemplateFiles {
+    /// YAML or JSON files; - reads YAML from standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Apply the part of the template for this environment
+    #[arg(long)]
+    pub(crate) environment: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TaskCommand {
+    /// Create a task and print its UUID
+    Create(Box<CreateOptions>),
+    /// Show a task and its steps
+    Get {
+        /// The task's UUID
+        task_uuid: Uuid,
+    },
+    /// List tasks, newest first
+    List(ListOptions),
+    /// Follow a task's steps until it ends
+    Watch {
+        /// The task's UUID
+        task_uuid: Uuid,
+    },
+    /// Cancel a task
+    Cancel {
+        /// The task's UUID
+        task_uuid: Uuid,
+        /// Why; kept in the task's history
+        #[arg(long)]
+        reason: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateOptions {
+    /// The template's name
+    pub(crate) template: String,
+    /// The template's namespace
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+    /// The task's input: a JSON document, @FILE to read it from a file, @- from standard input
+    #[arg(short, long, value_name = "JSON|@FILE")]
+    pub(crate) context: Option<String>,
+    /// The template's version; the newest when left out
+    #[arg(long)]
+    pub(crate) version: Option<String>,
+    /// The same key with the same request gives the task that exists
+    #[arg(long)]
+    pub(crate) idempotency_key: Option<String>,
+    /// -100 to 100; higher is served first
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    pub(crate) priority: i32,
+    /// A word to find the task by; may be given several times
+    #[arg(long = "tag", value_name = "TAG")]
+    pub(crate) tags: Vec<String>,
+    /// Don't start it before this time, as 2030-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) run_at: Option<DateTime<Utc>>,
+    /// Ties the task to others and to logs
+    #[arg(long, value_name = "UUID")]
+    pub(crate) correlation_id: Option<Uuid>,
+    /// Who asks for it
+    #[arg(long)]
+    pub(crate) initiator: Option<String>,
+    /// Which system asks for it
+    #[arg(long)]
+    pub(crate) source_system: Option<String>,
+    /// Why it is asked for
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// Follow it until it ends
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListOptions {
+    /// Only those of this namespace
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
+    /// Only those of this template
+    #[arg(short, long)]
+    pub(crate) template: Option<String>,
+    /// Only those in this state; may be given several times
+    #[arg(short, long = "state", value_name = "STATE")]
+    pub(crate) states: Vec<String>,
+    /// Only those with this tag; given several times, those with all of them
+    #[arg(long = "tag", value_name = "TAG")]
+    pub(crate) tags: Vec<String>,
+    /// Only those whose context contains this JSON document
+    #[arg(long, value_name = "JSON")]
+    pub(crate) context_contains: Option<String>,
+    /// Only those created at this time or later
+    #[arg(long, value_name = "TIME")]
+    pub(crate) created_after: Option<DateTime<Utc>>,
+    /// Only those created before this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) created_before: Option<DateTime<Utc>>,
+    /// The page after this task
+    #[arg(long, value_name = "UUID")]
+    pub(crate) after: Option<Uuid>,
+    /// At most so many
+    #[arg(short, long, default_value_t = 50, value_parser = clap::value_parser!(i32).range(1..=1000))]
+    pub(crate) limit: i32,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_may_stand_anywhere() {
+        let options = Options::parse_from([
+            "tasker-ctl",
+            "task",
+            "list",
+            "-o",
+            "json",
+            "--database-url",
+            "x",
+        ]);
+        assert_eq!(options.output, Format::Json);
+        assert_eq!(options.database_url.as_deref(), Some("x"));
+    }
+}

@@ -1,0 +1,128 @@
+//! The connection pool behind a [`Client`].
+
+use std::time::Duration;
+
+use sqlx::postgres::types::PgInterval;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection, PgPool};
+
+use crate::error::Error;
+
+/// A connection that lay idle for longer than this is tested before it is used; a busy caller pays no round trip for it.
+const TEST_AFTER_IDLE: Duration = Duration::from_secs(1);
+
+/// How a [`Client`] connects.
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    /// The most connections held at once.
+    pub max_connections: u32,
+    /// Shown in `pg_stat_activity`.
+    pub application_name: String,
+    /// How long a call waits for a connection, also while the database is away, before it fails.
+    pub acquire_timeout: Duration,
+    /// PostgreSQL's `statement_timeout` for every statement; `None` leaves the database's own setting.
+    pub statement_timeout: Option<Duration>,
+}
+
+impl Default for ConnectOptions {
+    fn default() -> Self {
+        Self {
+            max_connections: 5,
+            application_name: "tasker-client".to_owned(),
+            acquire_timeout: Duration::from_secs(10),
+            statement_timeout: None,
+        }
+    }
+}
+
+/// The door to a Tasker database. Cheap to clone: all clones share one pool.
+#[derive(Debug, Clone)]
+pub struct Client {
+    pool: PgPool,
+}
+
+impl Client {
+    /// Connects, and fails when the database can't be reached within `acquire_timeout`.
+    pub async fn connect(url: &str, options: ConnectOptions) -> Result<Self, Error> {
+        let (pool, connect) = pool_options(url, &options)?;
+        Ok(Self {
+            pool: pool.connect_with(connect).await?,
+        })
+    }
+
+    /// Makes a client that connects at its first call, for programs that must start while the database is away.
+    /// Fails only when `url` can't be read.
+    pub fn connect_lazy(url: &str, options: &ConnectOptions) -> Result<Self, Error> {
+        let (pool, connect) = pool_options(url, options)?;
+        Ok(Self {
+            pool: pool.connect_lazy_with(connect),
+        })
+    }
+
+    /// Uses a pool that the application has already.
+    #[must_use]
+    pub fn from_pool(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// The pool itself, for an application that creates tasks in its own transactions.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// Closes all connections; calls under way finish first.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+fn pool_options(
+    url: &str,
+    options: &ConnectOptions,
+) -> Result<(PgPoolOptions, PgConnectOptions), Error> {
+    let mut connect: PgConnectOptions = url.parse()?;
+    connect = connect.application_name(&options.application_name);
+    if let Some(timeout) = options.statement_timeout {
+        connect = connect.options([("statement_timeout", timeout.as_millis().to_string())]);
+    }
+    let pool = PgPoolOptions::new()
+        .max_connections(options.max_connections.max(1))
+        .acquire_timeout(options.acquire_timeout)
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for > TEST_AFTER_IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        });
+    Ok((pool, connect))
+}
+
+/// PostgreSQL keeps microseconds; what is finer is cut off.
+pub(crate) fn interval(duration: Duration) -> PgInterval {
+    PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_that_cannot_be_read_is_an_error_before_any_connection() {
+        let error = Client::connect_lazy("not a url", &ConnectOptions::default());
+        assert!(error.is_err());
+    }
+
+    #[test]
+    fn a_duration_becomes_microseconds_and_an_absurd_one_the_longest() {
+        assert_eq!(interval(Duration::from_nanos(1_500)).microseconds, 1);
+        assert_eq!(interval(Duration::MAX).microseconds, i64::MAX);
+    }
+}

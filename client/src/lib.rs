@@ -1,0 +1,40 @@
+//! Typed functions over Tasker's SQL API, one error type, a listener for wake-ups.
+//!
+//! This is the only crate of the workspace that holds SQL text. Each function of the schema `tasker` has one method of the
+//! same name on [`Client`]; nothing here decides anything, the database does.
+//!
+//! | module | functions |
+//! |---|---|
+//! | [`tasks`] | create, get, list and cancel tasks; their history and graph |
+//! | [`steps`] | list and get steps; their history |
+//! | [`templates`] | register, validate, list and get templates |
+//! | [`workers`] | claim, finish, extend leases, register workers |
+//! | [`operations`] | queues, health, maintenance, verification |
+//! | [`wake_ups`] | wait for work without polling |
+//! | [`db`] | prepare a database |
+#![warn(missing_docs)]
+
+mod connection;
+pub mod db;
+mod error;
+pub mod operations;
+pub mod steps;
+mod storable;
+pub mod tasks;
+pub mod templates;
+pub mod wake_ups;
+pub mod workers;
+
+pub use connection::{Client, ConnectOptions};
+pub use db::init;
+pub use error::{Details, Error};
+pub use operations::{HealthCheck, MaintenanceRun, QueueStats, Violation};
+pub use sqlx::{PgConnection, PgPool};
+pub use steps::Step;
+pub use tasks::{CreatedTask, GraphNode, HistoryRow, NewTask, Task, TaskFilter};
+pub use templates::{Definition, Finding, RegisteredTemplate, Template, TemplateSummary};
+pub use wake_ups::{WakeUp, WakeUps};
+pub use workers::{
+    ClaimRequest, ClaimedStep, FinishRequest, Finished, HeldStep, LeaseState, LeaseVerdict,
+    Outcome, OutcomeStatus, StepError, Verdict, VerdictKind, WorkerRegistration,
+};

@@ -1,0 +1,361 @@
+//! Tasks: create, get, list, cancel; their history and graph.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sqlx::types::Json;
+use sqlx::{FromRow, PgExecutor};
+use uuid::Uuid;
+
+use crate::connection::Client;
+use crate::error::Error;
+
+/// `list_tasks` returns so many when the caller doesn't say.
+const DEFAULT_PAGE: i32 = 50;
+
+const CREATE_TASK: &str = "select tasker.create_task(template_name => $1, namespace => $2, context => coalesce($3, '{}'::jsonb), version => $4, \
+    idempotency_key => $5, priority => $6, run_at => $7, correlation_id => $8, parent_correlation_id => $9, tags => $10, \
+    initiator => $11, source_system => $12, reason => $13)";
+
+const CREATE_TASKS: &str =
+    "select ordinal, task_uuid, created from tasker.create_tasks(requests => $1) order by ordinal";
+
+macro_rules! task_columns {
+    () => {
+        "task_uuid, namespace, template_name, template_version, state, context, priority, tags, correlation_id, \
+         parent_correlation_id, idempotency_key, initiator, source_system, reason, run_at, created_at, started_at, \
+         finished_at, paused_at, steps_total, steps_done, steps_failed, error"
+    };
+}
+
+const GET_TASK: &str = concat!(
+    "select ",
+    task_columns!(),
+    " from tasker.get_task(task_uuid => $1)"
+);
+
+const LIST_TASKS: &str = concat!(
+    "select ",
+    task_columns!(),
+    " from tasker.list_tasks(namespace => $1, template_name => $2, states => $3, tags => $4, context_contains => $5, \
+     created_after => $6, created_before => $7, after => $8, \"limit\" => $9)"
+);
+
+const TASK_HISTORY: &str = "select seq, from_state, to_state, event, at, attempt, actor, metadata \
+    from tasker.task_history(task_uuid => $1)";
+
+const TASK_GRAPH: &str = "select number, name, type, step_uuid, state, created, dependencies, dependents \
+    from tasker.task_graph(task_uuid => $1)";
+
+/// What a new task is to be. `NewTask { template_name, ..Default::default() }` leaves the rest to the database's defaults.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewTask {
+    /// The template's name.
+    #[serde(alias = "name")]
+    pub template_name: String,
+    /// The template's namespace.
+    #[serde(default = "default_namespace")]
+    pub namespace: String,
+    /// The task's input; an empty object when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<Box<RawValue>>,
+    /// The template's version; the newest when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The same key with the same request returns the task that exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    /// -100 to 100; higher is served first.
+    #[serde(default)]
+    pub priority: i32,
+    /// Not to be started before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_at: Option<DateTime<Utc>>,
+    /// Ties the task to others and to logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<Uuid>,
+    /// The correlation id of what caused the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_correlation_id: Option<Uuid>,
+    /// Words to find the task by.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Who asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initiator: Option<String>,
+    /// Which system asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_system: Option<String>,
+    /// Why it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl Default for NewTask {
+    fn default() -> Self {
+        Self {
+            template_name: String::new(),
+            namespace: default_namespace(),
+            context: None,
+            version: None,
+            idempotency_key: None,
+            priority: 0,
+            run_at: None,
+            correlation_id: None,
+            parent_correlation_id: None,
+            tags: Vec::new(),
+            initiator: None,
+            source_system: None,
+            reason: None,
+        }
+    }
+}
+
+fn default_namespace() -> String {
+    "default".to_owned()
+}
+
+/// One answer of [`Client::create_tasks`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, FromRow)]
+pub struct CreatedTask {
+    /// The place of its request, from 1.
+    pub ordinal: i32,
+    /// The task.
+    pub task_uuid: Uuid,
+    /// False when its idempotency key was used before with the same request.
+    pub created: bool,
+}
+
+/// A task as it is now.
+#[derive(Debug, Clone, Serialize, FromRow)]
+pub struct Task {
+    /// The task's key.
+    pub task_uuid: Uuid,
+    /// The namespace of its template.
+    pub namespace: String,
+    /// The name of its template.
+    pub template_name: String,
+    /// The version of its template.
+    pub template_version: String,
+    /// One of the twelve states.
+    pub state: String,
+    /// Its input, with the schema's defaults filled in.
+    #[sqlx(json)]
+    pub context: Box<RawValue>,
+    /// -100 to 100; higher is served first.
+    pub priority: i32,
+    /// Words to find it by.
+    pub tags: Vec<String>,
+    /// Ties it to others and to logs.
+    pub correlation_id: Option<Uuid>,
+    /// The correlation id of what caused it.
+    pub parent_correlation_id: Option<Uuid>,
+    /// The key given when it was created.
+    pub idempotency_key: Option<String>,
+    /// Who asked for it.
+    pub initiator: Option<String>,
+    /// Which system asked for it.
+    pub source_system: Option<String>,
+    /// Why it was asked for.
+    pub reason: Option<String>,
+    /// Not started before.
+    pub run_at: Option<DateTime<Utc>>,
+    /// When it was created.
+    pub created_at: DateTime<Utc>,
+    /// When it was started.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it reached its terminal state.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// Since when it is paused.
+    pub paused_at: Option<DateTime<Utc>>,
+    /// How many steps it has.
+    pub steps_total: i32,
+    /// How many of them are satisfied.
+    pub steps_done: i32,
+    /// How many of them failed for good.
+    pub steps_failed: i32,
+    /// Why it ended in `error`.
+    #[sqlx(json(nullable))]
+    pub error: Option<Box<RawValue>>,
+}
+
+/// Which tasks to list: all that fit every field that is set, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct TaskFilter {
+    /// Of this namespace.
+    pub namespace: Option<String>,
+    /// Of this template.
+    pub template_name: Option<String>,
+    /// In one of these states.
+    pub states: Option<Vec<String>>,
+    /// With all of these tags.
+    pub tags: Option<Vec<String>>,
+    /// Whose context contains this.
+    pub context_contains: Option<Box<RawValue>>,
+    /// Created at this time or later.
+    pub created_after: Option<DateTime<Utc>>,
+    /// Created before this time.
+    pub created_before: Option<DateTime<Utc>>,
+    /// The page after this task.
+    pub after: Option<Uuid>,
+    /// At most so many; 50 when left out.
+    pub limit: Option<i32>,
+}
+
+/// One transition of a task or step.
+#[derive(Debug, Clone, Serialize, FromRow)]
+pub struct HistoryRow {
+    /// Its place in the history.
+    pub seq: i64,
+    /// The state before; `None` for the first row.
+    pub from_state: Option<String>,
+    /// The state after.
+    pub to_state: String,
+    /// What happened.
+    pub event: String,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The step's attempt.
+    pub attempt: Option<i32>,
+    /// Who did it.
+    pub actor: Option<String>,
+    /// More about it.
+    #[sqlx(json(nullable))]
+    pub metadata: Option<Box<RawValue>>,
+}
+
+/// A step of a task's graph, also one that isn't created yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+pub struct GraphNode {
+    /// Its number in topological order, from 1.
+    pub number: i32,
+    /// Its name.
+    pub name: String,
+    /// Its type, as the template names it.
+    pub r#type: String,
+    /// Its key, if it is created.
+    pub step_uuid: Option<Uuid>,
+    /// Its state, if it is created.
+    pub state: Option<String>,
+    /// Whether it is created.
+    pub created: bool,
+    /// The names of the steps it waits for.
+    pub dependencies: Vec<String>,
+    /// The names of the steps that wait for it.
+    pub dependents: Vec<String>,
+}
+
+/// Creates a task in the caller's own transaction: it commits or rolls back with it, and nothing is left on rollback.
+///
+/// ```no_run
+/// # async fn order(pool: &tasker_client::PgPool) -> Result<(), Box<dyn std::error::Error>> {
+/// use tasker_client::{NewTask, tasks::create_task_in};
+///
+/// let mut transaction = pool.begin().await?;
+/// // … the application's own rows …
+/// let task = NewTask { template_name: "order_fulfillment".into(), namespace: "shop".into(), ..NewTask::default() };
+/// let task_uuid = create_task_in(&mut transaction, &task).await?;
+/// transaction.commit().await?;
+/// # let _ = task_uuid;
+/// # Ok(())
+/// # }
+/// ```
+pub async fn create_task_in(
+    connection: &mut sqlx::PgConnection,
+    task: &NewTask,
+) -> Result<Uuid, Error> {
+    create_task(connection, task).await
+}
+
+async fn create_task(executor: impl PgExecutor<'_>, task: &NewTask) -> Result<Uuid, Error> {
+    let task_uuid = sqlx::query_scalar(CREATE_TASK)
+        .bind(&task.template_name)
+        .bind(&task.namespace)
+        .bind(task.context.as_deref().map(Json))
+        .bind(&task.version)
+        .bind(&task.idempotency_key)
+        .bind(task.priority)
+        .bind(task.run_at)
+        .bind(task.correlation_id)
+        .bind(task.parent_correlation_id)
+        .bind(&task.tags)
+        .bind(&task.initiator)
+        .bind(&task.source_system)
+        .bind(&task.reason)
+        .fetch_one(executor)
+        .await?;
+    Ok(task_uuid)
+}
+
+impl Client {
+    /// Creates a task and returns its key; with an idempotency key that was used for the same request, the key of the task
+    /// that exists.
+    pub async fn create_task(&self, task: &NewTask) -> Result<Uuid, Error> {
+        create_task(self.pool(), task).await
+    }
+
+    /// Creates any number of tasks in one statement: all or none.
+    pub async fn create_tasks(&self, tasks: &[NewTask]) -> Result<Vec<CreatedTask>, Error> {
+        let created = sqlx::query_as(CREATE_TASKS)
+            .bind(Json(tasks))
+            .fetch_all(self.pool())
+            .await?;
+        Ok(created)
+    }
+
+    /// A task as it is now; TK001 when there is none.
+    pub async fn get_task(&self, task_uuid: Uuid) -> Result<Task, Error> {
+        let task = sqlx::query_as(GET_TASK)
+            .bind(task_uuid)
+            .fetch_one(self.pool())
+            .await?;
+        Ok(task)
+    }
+
+    /// Tasks, newest first, a page at a time.
+    pub async fn list_tasks(&self, filter: &TaskFilter) -> Result<Vec<Task>, Error> {
+        let tasks = sqlx::query_as(LIST_TASKS)
+            .bind(&filter.namespace)
+            .bind(&filter.template_name)
+            .bind(&filter.states)
+            .bind(&filter.tags)
+            .bind(filter.context_contains.as_deref().map(Json))
+            .bind(filter.created_after)
+            .bind(filter.created_before)
+            .bind(filter.after)
+            .bind(filter.limit.unwrap_or(DEFAULT_PAGE))
+            .fetch_all(self.pool())
+            .await?;
+        Ok(tasks)
+    }
+
+    /// Cancels a task and what it has not finished. True when this call did it, false when it was cancelled before.
+    pub async fn cancel_task(&self, task_uuid: Uuid, reason: Option<&str>) -> Result<bool, Error> {
+        let cancelled =
+            sqlx::query_scalar("select tasker.cancel_task(task_uuid => $1, reason => $2)")
+                .bind(task_uuid)
+                .bind(reason)
+                .fetch_one(self.pool())
+                .await?;
+        Ok(cancelled)
+    }
+
+    /// Every transition of a task, oldest first.
+    pub async fn task_history(&self, task_uuid: Uuid) -> Result<Vec<HistoryRow>, Error> {
+        let rows = sqlx::query_as(TASK_HISTORY)
+            .bind(task_uuid)
+            .fetch_all(self.pool())
+            .await?;
+        Ok(rows)
+    }
+
+    /// The steps of a task with their edges and states, in topological order.
+    pub async fn task_graph(&self, task_uuid: Uuid) -> Result<Vec<GraphNode>, Error> {
+        let nodes = sqlx::query_as(TASK_GRAPH)
+            .bind(task_uuid)
+            .fetch_all(self.pool())
+            .await?;
+        Ok(nodes)
+    }
+}

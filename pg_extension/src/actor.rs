@@ -1,0 +1,15 @@
+//! Who calls.
+
+use std::ffi::CStr;
+
+use pgrx::{pg_extern, pg_sys};
+
+/// The caller's role: the outer user, not the owner whose rights a function borrows.
+#[pg_extern(stable, parallel_unsafe)]
+fn _actor() -> String {
+    // SAFETY: the name of an existing role, allocated in the current memory context; copied before it can go.
+    unsafe {
+        let name = pg_sys::GetUserNameFromId(pg_sys::GetOuterUserId(), true);
+        if name.is_null() { "unknown".to_owned() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
+    }
+}

@@ -1,0 +1,133 @@
+//! The compiled templates of this backend, read once each and kept.
+//!
+//! A registered template never changes, so what is kept never grows stale; only when the extension itself was dropped and made again, which shows in the
+//! table's object id, everything is read anew. What is kept is bounded by the number of steps.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use pgrx::{Spi, pg_sys};
+use serde_json::Value;
+use tasker_rules::graph::{CompiledStep, CompiledTemplate};
+use tasker_rules::schema::Schema;
+
+use crate::error::Error;
+
+/// Kept at most, over all templates; a compiled step takes about a kilobyte.
+const MAX_KEPT_STEPS: usize = 200_000;
+
+/// A template as this backend keeps it.
+pub(crate) struct Kept {
+    pub(crate) id: i32,
+    pub(crate) template: CompiledTemplate,
+    pub(crate) queue_name: String,
+    input_schema: OnceCell<Option<Schema>>,
+    result_schemas: RefCell<HashMap<i32, Rc<Schema>>>,
+}
+
+struct Cache {
+    table: pg_sys::Oid,
+    steps: usize,
+    templates: HashMap<i32, Rc<Kept>>,
+}
+
+thread_local! {
+    static CACHE: RefCell<Cache> = RefCell::new(Cache { table: pg_sys::InvalidOid, steps: 0, templates: HashMap::new() });
+}
+
+/// The object id of the table of templates; another one after the extension was dropped and made again.
+fn table() -> pg_sys::Oid {
+    // SAFETY: look-ups in the system's caches by names that end in a zero byte.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"tasker".as_ptr(), true);
+        pg_sys::get_relname_relid(c"templates".as_ptr(), schema)
+    }
+}
+
+/// The template of a key.
+pub(crate) fn template(id: i32) -> Result<Rc<Kept>, Error> {
+    let table = table();
+    let kept = CACHE.with_borrow_mut(|cache| {
+        if cache.table != table {
+            *cache = Cache { table, steps: 0, templates: HashMap::new() };
+        }
+        cache.templates.get(&id).cloned()
+    });
+    if let Some(kept) = kept {
+        return Ok(kept);
+    }
+    let read = Rc::new(read(id)?);
+    CACHE.with_borrow_mut(|cache| {
+        if cache.steps + read.template.steps.len() > MAX_KEPT_STEPS {
+            cache.templates.clear();
+            cache.steps = 0;
+        }
+        cache.steps += read.template.steps.len();
+        cache.templates.insert(id, Rc::clone(&read));
+    });
+    Ok(read)
+}
+
+fn read(id: i32) -> Result<Kept, Error> {
+    let (compiled, queue_name) = Spi::connect(|client| {
+        let row = client
+            .select(
+                "select t.compiled::text, n.queue_name from tasker.templates t join tasker.namespaces n on n.namespace_id = t.namespace_id
+                 where t.template_id = $1",
+                Some(1),
+                &[id.into()],
+            )?
+            .first();
+        if row.is_empty() {
+            return Err(Error::TemplateGone(id));
+        }
+        row.get_two::<String, String>().map_err(Error::from)
+    })?;
+    let (Some(compiled), Some(queue_name)) = (compiled, queue_name) else {
+        return Err(Error::TemplateGone(id));
+    };
+    let template = serde_json::from_str(&compiled).map_err(|source| Error::TemplateUnreadable { id, source })?;
+    Ok(Kept { id, template, queue_name, input_schema: OnceCell::new(), result_schemas: RefCell::default() })
+}
+
+impl Kept {
+    /// The step of a number.
+    pub(crate) fn step(&self, number: i32) -> Result<&CompiledStep, Error> {
+        u32::try_from(number)
+            .ok()
+            .and_then(|number| self.template.step(number))
+            .ok_or(Error::StepGone { template_id: self.id, number })
+    }
+
+    /// The names of steps.
+    pub(crate) fn names(&self, numbers: &[u32]) -> Vec<String> {
+        numbers.iter().filter_map(|&number| self.template.step(number)).map(|step| step.name.clone()).collect()
+    }
+
+    /// The schema of contexts, if there is one.
+    pub(crate) fn input_schema(&self) -> Result<Option<&Schema>, Error> {
+        if let Some(schema) = self.input_schema.get() {
+            return Ok(schema.as_ref());
+        }
+        let schema = self.template.input_schema.as_ref().map(|schema| self.compile(schema)).transpose()?;
+        Ok(self.input_schema.get_or_init(|| schema).as_ref())
+    }
+
+    /// The schema of a step's results, if there is one.
+    pub(crate) fn result_schema(&self, number: i32) -> Result<Option<Rc<Schema>>, Error> {
+        if let Some(schema) = self.result_schemas.borrow().get(&number) {
+            return Ok(Some(Rc::clone(schema)));
+        }
+        let Some(schema) = &self.step(number)?.result_schema else {
+            return Ok(None);
+        };
+        let schema = Rc::new(self.compile(schema)?);
+        self.result_schemas.borrow_mut().insert(number, Rc::clone(&schema));
+        Ok(Some(schema))
+    }
+
+    fn compile(&self, schema: &Value) -> Result<Schema, Error> {
+        Schema::compile(schema).map_err(|error| Error::SchemaUnusable { id: self.id, message: error.to_string() })
+    }
+}

@@ -1,0 +1,66 @@
+//! What can go wrong inside the library, and how PostgreSQL is told.
+//!
+//! Codes of class TK are not here: they are raised from SQL. An error that SQL raises passes through untouched.
+
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{PgSqlErrorCode, function_name};
+
+/// A failure inside the library.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// PostgreSQL's server programming interface refused a call.
+    #[error("a statement of the engine could not be run: {0}")]
+    Statement(#[from] pgrx::spi::SpiError),
+    /// A row names a template that is not there.
+    #[error("template {0} is not stored")]
+    TemplateGone(i32),
+    /// A stored template can't be read.
+    #[error("the compiled form of template {id} can not be read: {source}")]
+    TemplateUnreadable {
+        /// The template's key.
+        id: i32,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A row names a step that its template has not.
+    #[error("template {template_id} has no step {number}")]
+    StepGone {
+        /// The template's key.
+        template_id: i32,
+        /// The step's number.
+        number: i32,
+    },
+    /// A stored schema can't be compiled.
+    #[error("a schema of template {id} can not be compiled: {message}")]
+    SchemaUnusable {
+        /// The template's key.
+        id: i32,
+        /// Why.
+        message: String,
+    },
+    /// Arrays that belong together differ in length.
+    #[error("the arrays given differ in length: {0} and {1}")]
+    UnequalArrays(usize, usize),
+    /// A time that PostgreSQL can't hold, or that lies before 1970.
+    #[error("the time is out of range")]
+    TimeOutOfRange,
+    /// A step number beyond what a key holds.
+    #[error("step number {0} is out of range")]
+    NumberOutOfRange(i32),
+}
+
+impl From<Error> for ErrorReport {
+    fn from(error: Error) -> Self {
+        let (code, hint) = match error {
+            Error::TimeOutOfRange => (PgSqlErrorCode::ERRCODE_DATETIME_FIELD_OVERFLOW, "Times from 1970 on can be used."),
+            Error::NumberOutOfRange(_) => (PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "Step numbers run from 1 to 1048575."),
+            Error::TemplateGone(_) | Error::TemplateUnreadable { .. } | Error::StepGone { .. } | Error::SchemaUnusable { .. } => {
+                (PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, "The tables of the schema tasker are written by its functions only.")
+            }
+            Error::Statement(_) | Error::UnequalArrays(..) => {
+                (PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, "This is a mistake in the engine; please report it.")
+            }
+        };
+        ErrorReport::new(code, error.to_string(), function_name!()).set_hint(hint)
+    }
+}

@@ -1,0 +1,26 @@
+//! The extension: the only crate that names pgrx.
+//!
+//! The rules are in `tasker_rules`, the work over rows in `sql/`; here is what joins them: functions that SQL calls, a cache of compiled templates, kept
+//! statements on the queues' tables, settings. Functions whose name begins with `_` are not API and are granted to nobody.
+
+mod actor;
+mod clock;
+mod compiled;
+mod error;
+mod graph;
+mod install;
+mod keys;
+mod payloads;
+mod queue;
+mod settings;
+mod states;
+mod templates;
+
+pgrx::pg_module_magic!();
+
+/// Called when PostgreSQL loads the library.
+#[pgrx::pg_guard]
+#[allow(non_snake_case, reason = "PostgreSQL looks for this name")]
+pub extern "C-unwind" fn _PG_init() {
+    settings::define();
+}

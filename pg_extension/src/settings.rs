@@ -1,0 +1,64 @@
+//! The settings: each with its unit, its default and the reason for it.
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_extern};
+
+/// `tasker.max_payload_bytes`: the longest context, result, error or checkpoint, as JSON text. 1 MiB: what is larger belongs in storage of its own, and every
+/// dependent step would read it again.
+static MAX_PAYLOAD_BYTES: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
+
+/// `tasker.max_template_steps`: the most steps in a template. 10,000: it registers within a second, and a backend keeps it in a few megabytes.
+static MAX_TEMPLATE_STEPS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+
+/// `tasker.max_batch`: the most tasks, outcomes or claims in one call. 10,000: a transaction of about a second.
+static MAX_BATCH: GucSetting<i32> = GucSetting::<i32>::new(10_000);
+
+/// Tells PostgreSQL of the settings. They bound what a caller may do, so only a superuser, or the configuration, sets them.
+pub(crate) fn define() {
+    GucRegistry::define_int_guc(
+        c"tasker.max_payload_bytes",
+        c"Longest context, result, error or checkpoint, in bytes of JSON text.",
+        c"Longer ones are refused with TK022.",
+        &MAX_PAYLOAD_BYTES,
+        1024,
+        256 * 1024 * 1024,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"tasker.max_template_steps",
+        c"Most steps in a template.",
+        c"Templates with more are refused with TK022.",
+        &MAX_TEMPLATE_STEPS,
+        1,
+        1_048_575,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"tasker.max_batch",
+        c"Most tasks, outcomes or claims in one call.",
+        c"Larger calls are refused with TK022.",
+        &MAX_BATCH,
+        1,
+        1_000_000,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+}
+
+/// How large a template may be.
+pub(crate) fn limits() -> tasker_rules::template::Limits {
+    tasker_rules::template::Limits { max_steps: MAX_TEMPLATE_STEPS.get().max(1) as usize, ..Default::default() }
+}
+
+/// The setting `tasker.max_payload_bytes`.
+#[pg_extern(stable, parallel_safe)]
+fn _max_payload_bytes() -> i32 {
+    MAX_PAYLOAD_BYTES.get()
+}
+
+/// The setting `tasker.max_batch`.
+#[pg_extern(stable, parallel_safe)]
+fn _max_batch() -> i32 {
+    MAX_BATCH.get()
+}

@@ -1,0 +1,29 @@
+//! The rules of Tasker in plain Rust: states, templates, the graph, retry delays, error codes.
+//!
+//! Nothing here reads a clock, a file, the environment or a database: each function is its arguments and its result.
+//!
+//! - [`task_state`], [`step_state`]: the two state machines; [`unroll`]: whether a stored history row is a path of them
+//! - [`template`]: what a user writes, and its checks; [`finding`]: what the checks say
+//! - [`graph`]: a template compiled to numbered steps
+//! - [`retry`]: how long to wait after a failure
+//! - [`schema`]: JSON Schemas of contexts and results
+//! - [`key`]: the keys of tasks and steps, and the sort key of versions
+//! - [`error_code`]: the SQLSTATEs, and what the doors answer for them
+#![warn(missing_docs)]
+
+mod named;
+mod nearest;
+mod path;
+
+pub mod error_code;
+pub mod finding;
+pub mod graph;
+pub mod key;
+pub mod retry;
+pub mod schema;
+pub mod step_state;
+pub mod task_state;
+pub mod template;
+pub mod unroll;
+
+pub use named::UnknownName;

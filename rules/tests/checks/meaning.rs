@@ -1,0 +1,246 @@
+//! What a schema can not say: graphs, types, schemas inside, environments, limits.
+
+use serde_json::{Value, json};
+use tasker_rules::finding::{FindingCode, Severity};
+use tasker_rules::template::{Backoff, Limits, Source, Template, check};
+
+use super::{checked, errors, message_of, with_graph, with_step};
+
+#[test]
+fn a_cycle_is_told_with_its_whole_path() {
+    let ring = with_graph(&[
+        ("start", &[]),
+        ("a", &["start", "c"]),
+        ("b", &["a"]),
+        ("c", &["b"]),
+    ]);
+    let message = message_of(ring.clone(), FindingCode::CycleDetected);
+    assert_eq!(
+        message,
+        "each of these steps waits for the next: a -> c -> b -> a"
+    );
+    assert_eq!(errors(ring), ["CYCLE_DETECTED steps[1].dependencies"]);
+    let two = with_graph(&[
+        ("a", &["b"]),
+        ("b", &["a"]),
+        ("c", &["d", "a"]),
+        ("d", &["c"]),
+    ]);
+    assert_eq!(
+        errors(two),
+        [
+            "CYCLE_DETECTED steps[0].dependencies",
+            "CYCLE_DETECTED steps[2].dependencies"
+        ]
+    );
+}
+
+#[test]
+fn a_step_waits_for_others_that_are_there_and_for_each_once() {
+    assert_eq!(
+        errors(with_graph(&[("a", &["a"])])),
+        ["SELF_DEPENDENCY steps[0].dependencies[0]"]
+    );
+    let missing = with_graph(&[("validate_order", &[]), ("ship", &["validate_ordre"])]);
+    assert!(
+        message_of(missing, FindingCode::MissingDependency)
+            .ends_with("did you mean \"validate_order\"?")
+    );
+    let twice = with_graph(&[("a", &[]), ("b", &["a", "a"])]);
+    assert_eq!(errors(twice), ["SCHEMA_INVALID steps[1].dependencies"]);
+}
+
+#[test]
+fn what_is_not_built_is_refused_as_such() {
+    for name in [
+        "decision",
+        "deferred_convergence",
+        "batchable",
+        "batch_worker",
+        "map",
+    ] {
+        assert_eq!(
+            errors(with_step(&json!({ "type": name }))),
+            ["UNSUPPORTED_TYPE steps[0].type"]
+        );
+    }
+    for step in [
+        json!({ "name": "a", "type": "signal", "signal": { "name": "go", "timeout_seconds": 5, "on_timeout": { "n": 1 } } }),
+        json!({ "name": "a", "type": "timer", "delay_seconds": 5 }),
+        json!({ "name": "a", "type": "timer", "until": "b.at" }),
+        json!({ "name": "a", "type": "task" }),
+    ] {
+        let document = json!({ "name": "t", "version": "1", "steps": [step] });
+        assert_eq!(errors(document), ["UNSUPPORTED_TYPE steps[0].type"]);
+    }
+    let sql = with_step(&json!({ "handler": { "callable": "sql:shop.price" } }));
+    assert_eq!(errors(sql), ["UNSUPPORTED_TYPE steps[0].handler.callable"]);
+    let undo =
+        with_step(&json!({ "compensate": { "callable": "undo", "retry": { "max_attempts": 2 } } }));
+    assert_eq!(errors(undo), ["UNSUPPORTED_TYPE steps[0].compensate"]);
+    let typo = with_step(&json!({ "type": "standrd" }));
+    assert!(message_of(typo, FindingCode::UnsupportedType).ends_with("did you mean \"standard\"?"));
+}
+
+#[test]
+fn a_standard_step_has_no_fields_of_other_types() {
+    let step = with_step(&json!({ "over": "a.b", "delay_seconds": 1, "batch_config": {} }));
+    let expected = ["batch_config", "delay_seconds", "over"]
+        .map(|field| format!("UNKNOWN_FIELD steps[0].{field}"));
+    assert_eq!(errors(step), expected);
+}
+
+#[test]
+fn schemas_in_a_template_are_json_schemas_that_fetch_nothing() {
+    let mut document = with_step(&json!({
+        "result_schema": { "$ref": "https://example.com/schema.json" },
+        "publishes_events": [{ "name": "a.b", "schema": { "type": 5 } }],
+    }));
+    document["input_schema"] = json!({ "properties": { "n": { "pattern": "(" } } });
+    document["domain_events"] = json!([{ "name": "a.b", "schema": { "$ref": "#/$defs/nowhere" } }]);
+    assert_eq!(
+        errors(document),
+        [
+            "SCHEMA_INVALID domain_events[0].schema",
+            "SCHEMA_INVALID input_schema.properties.n.pattern",
+            "SCHEMA_INVALID steps[0].publishes_events[0].schema.type",
+            "SCHEMA_INVALID steps[0].result_schema",
+        ]
+    );
+    let own = with_step(
+        &json!({ "result_schema": { "$defs": { "n": { "type": "integer" } }, "$ref": "#/$defs/n" } }),
+    );
+    assert!(errors(own).is_empty());
+    assert_eq!(
+        errors(with_step(&json!({ "result_schema": 5 }))),
+        ["SCHEMA_INVALID steps[0].result_schema"]
+    );
+}
+
+#[test]
+fn warnings_do_not_refuse_a_template() {
+    let mut document = with_graph(&[("a", &[]), ("b", &["a"]), ("alone", &[])]);
+    document["steps"][0]
+        .as_object_mut()
+        .unwrap()
+        .remove("result_schema");
+    let checked = checked(document);
+    let found: Vec<_> = checked
+        .findings
+        .iter()
+        .map(|f| (f.severity, f.code, f.path.as_str()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (Severity::Warning, FindingCode::NoResultSchema, "steps[0]"),
+            (Severity::Warning, FindingCode::OrphanStep, "steps[2]"),
+        ]
+    );
+    assert!(checked.template.is_some());
+}
+
+#[test]
+fn an_environment_changes_all_steps_and_then_the_named_ones() {
+    let mut document = with_graph(&[("a", &[]), ("b", &["a"])]);
+    document["steps"][0]["handler"]["initialization"] = json!({ "kept": 1, "url": "test" });
+    document["environments"] = json!({ "production": { "steps": [
+        { "name": "b", "retry": { "max_attempts": 9 }, "timeout_seconds": 7 },
+        { "name": "ALL", "retry": { "max_attempts": 5, "backoff": "linear" } },
+        { "name": "a", "handler": { "callable": "y", "initialization": { "url": "live" } } },
+    ] } });
+    let for_environment = |name| check(Source::Json(document.clone()), name, &Limits::default());
+    let production = for_environment(Some("production"));
+    assert_eq!(production.findings, []);
+    let Template { steps, .. } = production.template.unwrap();
+    assert_eq!(
+        (steps[0].retry.max_attempts, steps[1].retry.max_attempts),
+        (5, 9)
+    );
+    assert_eq!(
+        (steps[0].retry.backoff, steps[1].retry.backoff),
+        (Backoff::Linear, Backoff::Linear)
+    );
+    assert_eq!(
+        (steps[0].timeout_seconds, steps[1].timeout_seconds),
+        (None, Some(7))
+    );
+    let handler = steps[0].handler.as_ref().unwrap();
+    assert_eq!(
+        (handler.callable.as_str(), handler.method.as_str()),
+        ("y", "call")
+    );
+    assert_eq!(
+        Value::Object(handler.initialization.clone()),
+        json!({ "kept": 1, "url": "live" })
+    );
+    // The document stays as written.
+    assert_eq!(
+        production.document.unwrap()["steps"][0]["handler"]["callable"],
+        "x"
+    );
+    for name in [None, Some("staging")] {
+        assert_eq!(
+            for_environment(name).template.unwrap().steps[1]
+                .retry
+                .max_attempts,
+            3
+        );
+    }
+}
+
+#[test]
+fn an_environment_changes_steps_that_are_there_and_each_once() {
+    let mut document = with_step(&json!({}));
+    document["environments"] = json!({ "live": { "steps": [
+        { "name": "b" }, { "name": "a" }, { "name": "a" }, { "name": "ALL", "handler": { "callable": "sql:f" } },
+    ] } });
+    assert_eq!(
+        errors(document),
+        [
+            "DUPLICATE_STEP_NAME environments.live.steps[2].name",
+            "NAME_INVALID environments.live.steps[0].name",
+            "UNSUPPORTED_TYPE environments.live.steps[3].handler.callable",
+        ]
+    );
+}
+
+#[test]
+fn the_limit_on_steps_is_a_finding_of_its_own() {
+    let limits = Limits { max_steps: 2 };
+    let document = with_graph(&[("a", &[]), ("b", &["a"]), ("c", &["b"])]);
+    let checked = check(Source::Json(document.clone()), None, &limits);
+    assert_eq!(checked.findings.len(), 1);
+    assert_eq!(
+        (checked.findings[0].code, checked.findings[0].path.as_str()),
+        (FindingCode::LimitExceeded, "steps")
+    );
+    assert!(checked.template.is_none());
+    assert!(
+        check(Source::Json(document), None, &Limits { max_steps: 3 })
+            .template
+            .is_some()
+    );
+}
+
+#[test]
+fn text_with_nul_is_found_where_it_is() {
+    let mut document = with_step(
+        &json!({ "handler": { "callable": "x", "initialization": { "a": ["b", "c\0"], "\0": 1 } } }),
+    );
+    document["description"] = json!("x\0y");
+    assert_eq!(
+        errors(document.clone()),
+        [
+            "SCHEMA_INVALID description",
+            "SCHEMA_INVALID steps[0].handler.initialization.a[1]",
+            "SCHEMA_INVALID steps[0].handler.initialization[\"\\0\"]",
+        ]
+    );
+    let findings = checked(document).findings;
+    assert!(
+        findings
+            .iter()
+            .all(|finding| !finding.path.contains('\0') && !finding.message.contains('\0'))
+    );
+}

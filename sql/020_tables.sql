@@ -1,0 +1,207 @@
+-- The tables, their indexes, and their registration for pg_dump.
+-- Not here: functions, grants, and PGMQ's own tables (pgmq.q_worker_{namespace}_queue), which the queue functions make when a namespace is made.
+--
+-- Keys: a task's UUIDv7 keeps its low 20 bits zero and a step's key is its task's with the step's number in those bits. The steps of a task lie side by
+-- side, one primary key serves both look-ups, and no table needs a task_uuid beside a step_uuid.
+-- No foreign key on tables that grow with the work: the functions are the only writers, verify() proves what a key would.
+
+create table tasker.namespaces (
+  namespace_id integer generated always as identity constraint namespaces_pkey primary key,
+  name text not null constraint namespace_name_is_unique unique,
+  queue_name text not null,
+  settings jsonb not null default '{}',
+  paused_at timestamptz,
+  created_at timestamptz not null,
+  constraint namespace_name_is_a_lower_case_word check (name ~ '^[a-z][a-z0-9_]{0,28}$')
+);
+comment on table tasker.namespaces is 'Namespaces: each has one PGMQ queue, worker_{name}_queue.';
+
+create table tasker.templates (
+  template_id integer generated always as identity constraint templates_pkey primary key,
+  template_uuid uuid not null,
+  namespace_id integer not null constraint template_belongs_to_a_namespace references tasker.namespaces (namespace_id),
+  name text not null,
+  version text not null,
+  version_key text collate "C" not null,
+  description text,
+  environment text,
+  source text not null,
+  definition jsonb not null,
+  compiled jsonb not null,
+  content_hash bytea not null,
+  steps_count integer not null,
+  roots_count integer not null,
+  context_defaults jsonb not null,
+  has_input_schema boolean not null,
+  identity_strategy text not null,
+  identity_window_seconds bigint,
+  on_failure text not null,
+  registered_by text not null,
+  registered_at timestamptz not null,
+  retired_at timestamptz,
+  constraint template_version_is_unique unique (namespace_id, name, version)
+);
+comment on table tasker.templates is 'Templates as written and as compiled; immutable once registered under a version.';
+-- create_task without a version: the newest version of a name.
+create index templates_newest_idx on tasker.templates (namespace_id, name, version_key desc) where retired_at is null;
+
+create table tasker.tasks (
+  task_uuid uuid not null constraint tasks_pkey primary key,
+  template_id integer not null,
+  namespace_id integer not null,
+  state text not null,
+  priority smallint not null,
+  running integer not null,
+  waiting_retry integer not null default 0,
+  waiting_engine integer not null default 0,
+  failed integer not null default 0,
+  created_at timestamptz not null,
+  started_at timestamptz,
+  finished_at timestamptz,
+  run_at timestamptz,
+  paused_at timestamptz,
+  correlation_id uuid not null,
+  parent_correlation_id uuid,
+  idempotency_key text,
+  initiator text,
+  source_system text,
+  reason text,
+  tags text[] not null default '{}',
+  context jsonb not null,
+  error jsonb,
+  constraint task_state_is_known check (state in (
+    'pending', 'initializing', 'enqueuing_steps', 'steps_in_process', 'evaluating_results', 'waiting_for_dependencies',
+    'waiting_for_retry', 'blocked_by_failures', 'complete', 'error', 'cancelled', 'resolved_manually')),
+  constraint task_counters_are_nonnegative check (running >= 0 and waiting_retry >= 0 and waiting_engine >= 0 and failed >= 0)
+) with (fillfactor = 80);
+comment on table tasker.tasks is 'One row a task; its counters (running, waiting_retry, waiting_engine, failed) decide its state when they change.';
+-- run_maintenance: pending tasks whose run_at has come.
+create index tasks_due_idx on tasker.tasks (run_at) where state = 'pending';
+-- run_maintenance: the walk over tasks that are under way.
+create index tasks_live_idx on tasker.tasks (task_uuid) where finished_at is null;
+
+create table tasker.steps (
+  step_uuid uuid not null constraint steps_pkey primary key,
+  template_id integer not null,
+  state text not null,
+  attempt integer not null default 0,
+  attempts_used integer not null default 0,
+  remaining_dependencies integer not null,
+  lease_ms integer,
+  msg_id bigint,
+  created_at timestamptz not null,
+  enqueued_at timestamptz,
+  started_at timestamptz,
+  finished_at timestamptz,
+  lease_expires_at timestamptz,
+  retry_at timestamptz,
+  worker_id text,
+  result jsonb,
+  error jsonb,
+  checkpoint jsonb,
+  inputs jsonb,
+  constraint step_state_is_known check (state in (
+    'pending', 'enqueued', 'in_progress', 'enqueued_for_orchestration', 'enqueued_as_error_for_orchestration', 'waiting_for_retry',
+    'complete', 'resolved_manually', 'error', 'cancelled')),
+  constraint step_counters_are_nonnegative check (remaining_dependencies >= 0 and attempt >= 0 and attempts_used >= 0)
+) with (fillfactor = 60);
+comment on table tasker.steps is 'One row a step; its key names its task and its number within the task.';
+
+create table tasker.task_transitions (
+  seq bigint generated always as identity,
+  task_uuid uuid not null,
+  from_state text not null,
+  to_state text not null,
+  event text not null,
+  passed_through text[],
+  at timestamptz not null,
+  actor text not null,
+  metadata jsonb
+);
+comment on table tasker.task_transitions is 'Append-only history of tasks; passed_through lists event:state for each state passed inside the transaction.';
+-- task_history
+create index task_transitions_task_idx on tasker.task_transitions (task_uuid);
+
+create table tasker.step_transitions (
+  seq bigint generated always as identity,
+  step_uuid uuid not null,
+  from_state text not null,
+  to_state text not null,
+  event text not null,
+  passed_through text[],
+  at timestamptz not null,
+  attempt integer not null,
+  actor text not null,
+  metadata jsonb
+);
+comment on table tasker.step_transitions is 'Append-only history of steps; passed_through lists event:state for each state passed inside the transaction.';
+-- step_history, and a whole task's steps by range
+create index step_transitions_step_idx on tasker.step_transitions (step_uuid);
+
+create table tasker.idempotency_keys (
+  namespace_id integer not null,
+  template_name text not null,
+  key text not null,
+  request_hash bytea not null,
+  task_uuid uuid not null,
+  expires_at timestamptz,
+  constraint idempotency_keys_pkey primary key (namespace_id, template_name, key)
+);
+comment on table tasker.idempotency_keys is 'Idempotency keys in use; without expires_at a key lives as long as its task.';
+
+create table tasker.dead_letters (
+  dead_letter_uuid uuid not null constraint dead_letters_pkey primary key,
+  task_uuid uuid not null,
+  reason text not null,
+  resolution text not null default 'pending',
+  snapshot jsonb not null,
+  opened_at timestamptz not null,
+  opened_by text not null,
+  resolved_at timestamptz,
+  resolved_by text,
+  note text,
+  constraint dead_letter_reason_is_known check (reason in (
+    'max_retries_exceeded', 'permanent_failure', 'staleness_timeout', 'worker_unavailable', 'dependency_cycle_detected', 'manual_dlq')),
+  constraint dead_letter_resolution_is_known check (resolution in ('pending', 'manually_resolved', 'permanently_failed', 'cancelled'))
+);
+comment on table tasker.dead_letters is 'Dead letters: investigations of tasks that failed for good, with a snapshot of the task as it was.';
+-- one open entry a task
+create unique index one_open_dead_letter_a_task on tasker.dead_letters (task_uuid) where resolution = 'pending';
+
+create table tasker.workers (
+  worker_id text not null constraint workers_pkey primary key,
+  namespaces text[] not null,
+  handlers text[] not null,
+  language text not null,
+  version text not null,
+  running integer not null default 0,
+  capacity integer not null default 0,
+  registered_at timestamptz not null,
+  last_seen_at timestamptz not null,
+  retired_at timestamptz
+) with (fillfactor = 50);
+comment on table tasker.workers is 'Workers that registered, and when each was last heard of.';
+
+create table tasker.finish_requests (
+  request_id uuid not null constraint finish_requests_pkey primary key,
+  worker_id text not null,
+  verdicts jsonb not null,
+  claimed_steps uuid[] not null,
+  claimed_attempts integer[] not null,
+  answered_at timestamptz not null
+);
+comment on table tasker.finish_requests is 'Answers given to finish_steps by request_id, for an hour, so that a repeated call gets the same one.';
+-- run_maintenance: answers that are old enough to go
+create index finish_requests_answered_idx on tasker.finish_requests (answered_at);
+
+create table tasker.maintenance_cursors (
+  job text not null constraint maintenance_cursors_pkey primary key,
+  after uuid not null
+);
+comment on table tasker.maintenance_cursors is 'How far a maintenance job that walks over tasks has come.';
+
+-- Tables of an extension are dumped only if registered for it.
+select pg_catalog.pg_extension_config_dump(c.oid::pg_catalog.regclass, '')
+from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where n.nspname = 'tasker' and c.relkind in ('r', 'S');

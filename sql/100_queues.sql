@@ -1,0 +1,87 @@
+-- Namespaces and their PGMQ queues: is PGMQ there, is it new enough, does the namespace's queue exist.
+-- Not here: the statements on a queue's table, which are prepared and kept by the library (queue.rs), and what a claim decides (500).
+
+create function tasker._pgmq_version() returns text
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_version text;
+begin
+  select e.extversion into v_version from pg_extension e where e.extname = 'pgmq';
+  if v_version is null and to_regclass('pgmq.__pgmq_migrations') is not null then
+    execute 'select m.version from (select to_jsonb(m) as row from pgmq.__pgmq_migrations m) x
+      cross join lateral (select coalesce(x.row ->> ''to_version'', x.row ->> ''version'') as version) m
+      order by string_to_array(regexp_replace(m.version, ''[^0-9.].*$'', ''''), ''.'')::int[] desc nulls last limit 1'
+      into v_version;
+  end if;
+  return v_version;
+end
+$function$;
+comment on function tasker._pgmq_version() is 'PGMQ''s version, as extension or as plain SQL; null when it can''t be told.';
+
+create function tasker._require_pgmq() returns void
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  if to_regprocedure('pgmq.create(text)') is null or to_regclass('pgmq.meta') is null then
+    perform tasker._raise('TK030', 'PGMQ is missing', 'There is no function pgmq.create(text) in this database.',
+      'Run tasker-ctl db init, or install PGMQ 1.5 or newer: create extension pgmq, or its plain SQL in the schema pgmq.');
+  end if;
+  -- 1.5 brought headers: send(text, jsonb, jsonb, …).
+  if to_regprocedure('pgmq.send(text,jsonb,jsonb)') is null then
+    perform tasker._raise('TK030', format('PGMQ %s is too old', coalesce(tasker._pgmq_version(), '(of unknown version)')),
+      'Queues of this version have no headers.', 'Update PGMQ to 1.5 or newer.');
+  end if;
+end
+$function$;
+comment on function tasker._require_pgmq() is 'Refuses a database without PGMQ 1.5 or newer (TK030).';
+
+create function tasker._make_queue(p_queue_name text) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  perform tasker._require_pgmq();
+  if to_regclass(format('pgmq.%I', 'q_' || p_queue_name)) is null then
+    perform pgmq.create(p_queue_name);
+  end if;
+  -- Claims walk the messages by priority, then by age.
+  execute format(
+    'create index if not exists %I on pgmq.%I (((message ->> ''priority'')::integer) desc, msg_id)',
+    'q_' || p_queue_name || '_order_idx', 'q_' || p_queue_name);
+end
+$function$;
+comment on function tasker._make_queue(text) is 'Makes a queue with the index that claims walk, where either is missing (TK030).';
+
+create function tasker._make_namespace(p_name text) returns integer
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_namespace_id integer;
+  v_queue_name text := 'worker_' || p_name || '_queue';
+begin
+  select n.namespace_id into v_namespace_id from tasker.namespaces n where n.name = p_name;
+  if v_namespace_id is null then
+    perform tasker._require_pgmq();
+    insert into tasker.namespaces as n (name, queue_name, created_at)
+    values (p_name, v_queue_name, tasker._now())
+    on conflict on constraint namespace_name_is_unique do nothing
+    returning n.namespace_id into v_namespace_id;
+    if v_namespace_id is null then
+      select n.namespace_id into v_namespace_id from tasker.namespaces n where n.name = p_name;
+    end if;
+  end if;
+  if to_regclass(format('pgmq.%I', 'q_' || v_queue_name)) is null then
+    perform tasker._make_queue(v_queue_name);
+  end if;
+  return v_namespace_id;
+end
+$function$;
+comment on function tasker._make_namespace(text) is 'Finds or makes a namespace and its queue (TK030 without PGMQ).';
+
+create function tasker._require_queue(p_queue_name text) returns void
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  if to_regclass(format('pgmq.%I', 'q_' || p_queue_name)) is null then
+    perform tasker._require_pgmq();
+    perform tasker._raise('TK030', format('queue %s is missing', p_queue_name),
+      'Its table is not in the schema pgmq.', 'Run select tasker.run_maintenance(), which makes it again and fills it.');
+  end if;
+end
+$function$;
+comment on function tasker._require_queue(text) is 'Refuses to go on without the namespace''s queue (TK030).';

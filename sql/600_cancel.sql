@@ -1,0 +1,85 @@
+-- Cancelling a task. Lock order: its steps in key order, then the task; when steps have come in between, all locks are given back and it begins again.
+
+create function tasker._lock_task_and_steps(p_task_uuid uuid) returns boolean
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_before bigint;
+  v_after bigint;
+begin
+  select count(*) into v_before
+  from (
+    select s.step_uuid from tasker.steps s
+    where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid)
+    order by s.step_uuid
+    for no key update
+  ) s;
+  perform t.task_uuid from tasker.tasks t where t.task_uuid = p_task_uuid for no key update;
+  if not found then
+    perform tasker._raise('TK001', format('task %s not found', p_task_uuid), null, 'tasker.list_tasks() shows the tasks there are.');
+  end if;
+  select count(*) into v_after
+  from tasker.steps s
+  where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid);
+  return v_before = v_after;
+end
+$function$;
+comment on function tasker._lock_task_and_steps(uuid) is 'Locks a task''s steps, then the task; false when steps came in between (TK001).';
+
+create function tasker._lock_whole_task(p_task_uuid uuid) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  loop
+    begin
+      if tasker._lock_task_and_steps(p_task_uuid) then
+        return;
+      end if;
+      raise exception using errcode = 'TK999', message = 'steps came in between';
+    exception
+      -- Leaving the block gives the locks back.
+      when sqlstate 'TK999' then null;
+    end;
+  end loop;
+end
+$function$;
+comment on function tasker._lock_whole_task(uuid) is 'Locks a task with every step it has, beginning again when steps come in between (TK001).';
+
+create function tasker.cancel_task(task_uuid uuid, reason text default null) returns boolean
+language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_now timestamptz := tasker._now();
+  v_actor text := tasker._actor();
+  v_task record;
+  v_live tasker._settlement[];
+begin
+  perform tasker._lock_whole_task(cancel_task.task_uuid);
+  select t.state, t.finished_at into v_task from tasker.tasks t where t.task_uuid = cancel_task.task_uuid;
+  if v_task.state = 'cancelled' then
+    return false;
+  elsif tasker._next_task_state(v_task.state, 'cancel') is null then
+    perform tasker._raise('TK010', format('task cannot be cancelled: it is %s', v_task.state),
+      format('There is no transition from %s by the event cancel.', v_task.state), 'A task that has ended can be rerun, not cancelled.');
+  end if;
+
+  v_live := array(
+    select row(s.step_uuid, s.template_id, tasker._number_of(s.step_uuid), s.state, 'cancelled', 'cancel', null, s.attempt, 0, 0, s.msg_id, null, null,
+      s.error, s.checkpoint)::tasker._settlement
+    from tasker.steps s
+    where s.step_uuid > cancel_task.task_uuid and s.step_uuid <= tasker._last_step_uuid(cancel_task.task_uuid) and not tasker._is_terminal(s.state)
+    order by s.step_uuid);
+  perform tasker._write_settled(v_live, v_now, v_actor);
+  update tasker.tasks t
+  set state = 'cancelled', running = 0, waiting_retry = 0, waiting_engine = 0, finished_at = v_now
+  where t.task_uuid = cancel_task.task_uuid;
+  insert into tasker.task_transitions (task_uuid, from_state, to_state, event, at, actor, metadata)
+  values (cancel_task.task_uuid, v_task.state, 'cancelled', 'cancel', v_now, v_actor,
+    case when cancel_task.reason is not null then jsonb_build_object('reason', cancel_task.reason) end);
+  update tasker.dead_letters d
+  set resolution = 'cancelled', resolved_at = v_now, resolved_by = v_actor, note = cancel_task.reason
+  where d.task_uuid = cancel_task.task_uuid and d.resolution = 'pending';
+  perform tasker._release_messages(v_live);
+  return true;
+end
+$function$;
+comment on function tasker.cancel_task(uuid, text) is
+  'Cancels a task and every step of it that has not ended; workers learn of it when they finish or extend. True when this call cancelled it, false when it was cancelled '
+  'already. Errors: TK001, TK010 for a task that ended otherwise.';

@@ -1,0 +1,162 @@
+-- Reading tasks and steps: rows with typed columns, lists by key. The rows' columns are the contract with every front door.
+
+create type tasker.task as (
+  task_uuid uuid,
+  namespace text,
+  template_name text,
+  template_version text,
+  state text,
+  context jsonb,
+  priority integer,
+  tags text[],
+  correlation_id uuid,
+  parent_correlation_id uuid,
+  idempotency_key text,
+  initiator text,
+  source_system text,
+  reason text,
+  run_at timestamptz,
+  created_at timestamptz,
+  started_at timestamptz,
+  finished_at timestamptz,
+  paused_at timestamptz,
+  steps_total integer,
+  steps_done integer,
+  steps_failed integer,
+  error jsonb
+);
+comment on type tasker.task is 'A task as get_task and list_tasks show it; the steps are counted on reading.';
+
+create type tasker.step as (
+  step_uuid uuid,
+  task_uuid uuid,
+  name text,
+  type text,
+  instance integer,
+  state text,
+  attempt integer,
+  attempts_used integer,
+  max_attempts integer,
+  handler jsonb,
+  inputs jsonb,
+  result jsonb,
+  error jsonb,
+  checkpoint jsonb,
+  worker_id text,
+  lease_expires_at timestamptz,
+  retry_at timestamptz,
+  remaining_dependencies integer,
+  dependencies text[],
+  created_at timestamptz,
+  enqueued_at timestamptz,
+  started_at timestamptz,
+  finished_at timestamptz
+);
+comment on type tasker.step is 'A step as get_step and list_steps show it.';
+
+create function tasker._task_rows(p_task_uuids uuid[]) returns setof tasker.task
+language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+  select t.task_uuid, n.name, x.name, x.version, t.state, t.context, t.priority::integer, t.tags, t.correlation_id, t.parent_correlation_id,
+    t.idempotency_key, t.initiator, t.source_system, t.reason, t.run_at, t.created_at, t.started_at, t.finished_at, t.paused_at,
+    -- A task that has not started has no step rows yet.
+    greatest(c.total, case when t.started_at is null then x.steps_count else 0 end), c.done, c.failed, t.error
+  from unnest(p_task_uuids) with ordinality u(task_uuid, ordinal)
+  cross join lateral (select t.* from tasker.tasks t where t.task_uuid = u.task_uuid) t
+  cross join lateral (select x.name, x.version, x.namespace_id, x.steps_count from tasker.templates x where x.template_id = t.template_id) x
+  cross join lateral (select n.name from tasker.namespaces n where n.namespace_id = t.namespace_id) n
+  cross join lateral (
+    select count(*)::integer as total, (count(*) filter (where s.state in ('complete', 'resolved_manually')))::integer as done,
+      (count(*) filter (where s.state = 'error'))::integer as failed
+    from tasker.steps s
+    where s.step_uuid > t.task_uuid and s.step_uuid <= tasker._last_step_uuid(t.task_uuid)
+  ) c
+  order by u.ordinal
+$function$;
+comment on function tasker._task_rows(uuid[]) is 'The rows of tasks, in the order given.';
+
+create function tasker.get_task(task_uuid uuid) returns setof tasker.task
+language plpgsql stable parallel unsafe security definer rows 1 set search_path = pg_catalog, pg_temp as $function$
+begin
+  return query select * from tasker._task_rows(array[get_task.task_uuid]);
+  if not found then
+    perform tasker._raise('TK001', format('task %s not found', coalesce(get_task.task_uuid::text, 'null')), null,
+      'tasker.list_tasks() shows the tasks there are.');
+  end if;
+end
+$function$;
+comment on function tasker.get_task(uuid) is 'Gives one task. Errors: TK001.';
+
+create function tasker.list_tasks(
+  namespace text default null, template_name text default null, states text[] default null, tags text[] default null, context_contains jsonb default null,
+  created_after timestamptz default null, created_before timestamptz default null, after uuid default null, "limit" integer default 50)
+returns setof tasker.task
+language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+begin
+  if list_tasks."limit" is null or list_tasks."limit" not between 1 and 1000 then
+    perform tasker._raise('22023', format('limit must be between 1 and 1000, not %s', coalesce(list_tasks."limit"::text, 'null')), null,
+      'Ask for the next rows with after => the last task_uuid of the rows before.');
+  end if;
+  return query
+    select r.*
+    from tasker._task_rows(array(
+      select t.task_uuid
+      from tasker.tasks t
+      where (list_tasks.after is null or t.task_uuid < list_tasks.after)
+        and (list_tasks.namespace is null
+          or t.namespace_id = (select n.namespace_id from tasker.namespaces n where n.name = list_tasks.namespace))
+        and (list_tasks.template_name is null
+          or t.template_id = any (array(select x.template_id from tasker.templates x where x.name = list_tasks.template_name)))
+        and (list_tasks.states is null or t.state = any (list_tasks.states))
+        and (list_tasks.tags is null or t.tags @> list_tasks.tags)
+        and (list_tasks.context_contains is null or t.context @> list_tasks.context_contains)
+        and (list_tasks.created_after is null or t.created_at >= list_tasks.created_after)
+        and (list_tasks.created_before is null or t.created_at < list_tasks.created_before)
+      order by t.task_uuid desc
+      limit list_tasks."limit")) r;
+end
+$function$;
+comment on function tasker.list_tasks(text, text, text[], text[], jsonb, timestamptz, timestamptz, uuid, integer) is
+  'Lists tasks, newest first; every filter given must hold, after is the last task_uuid of the page before, limit 1 to 1000. Errors: 22023.';
+
+create function tasker._step_rows(p_from uuid, p_to uuid) returns setof tasker.step
+language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+  select s.step_uuid, tasker._task_of(s.step_uuid), d.name, d.type, null::integer, s.state, s.attempt, s.attempts_used, d.max_attempts,
+    tasker._handler_of(s.template_id, d.number), s.inputs, s.result, s.error, s.checkpoint, s.worker_id, s.lease_expires_at, s.retry_at,
+    s.remaining_dependencies, d.dependencies, s.created_at, s.enqueued_at, s.started_at, s.finished_at
+  from tasker.steps s
+  cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
+  where s.step_uuid >= p_from and s.step_uuid <= p_to
+  order by s.step_uuid
+$function$;
+comment on function tasker._step_rows(uuid, uuid) is 'The rows of the steps in a range of keys, in their order.';
+
+create function tasker.list_steps(task_uuid uuid) returns setof tasker.step
+language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+begin
+  perform tasker._require_task(list_steps.task_uuid);
+  return query select * from tasker._step_rows(tasker._step_uuid(list_steps.task_uuid, 1), tasker._last_step_uuid(list_steps.task_uuid));
+end
+$function$;
+comment on function tasker.list_steps(uuid) is 'Lists a task''s steps in topological order. Errors: TK001.';
+
+create function tasker.get_step(step_uuid uuid) returns setof tasker.step
+language plpgsql stable parallel unsafe security definer rows 1 set search_path = pg_catalog, pg_temp as $function$
+begin
+  return query select * from tasker._step_rows(get_step.step_uuid, get_step.step_uuid);
+  if not found then
+    perform tasker._raise('TK002', format('step %s not found', coalesce(get_step.step_uuid::text, 'null')), null,
+      'tasker.list_steps(task_uuid) shows the steps of a task.');
+  end if;
+end
+$function$;
+comment on function tasker.get_step(uuid) is 'Gives one step. Errors: TK002.';
+
+create function tasker._require_task(p_task_uuid uuid) returns void
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  if not exists (select from tasker.tasks t where t.task_uuid = p_task_uuid) then
+    perform tasker._raise('TK001', format('task %s not found', coalesce(p_task_uuid::text, 'null')), null, 'tasker.list_tasks() shows the tasks there are.');
+  end if;
+end
+$function$;
+comment on function tasker._require_task(uuid) is 'Refuses the key of no task (TK001).';

@@ -1,0 +1,72 @@
+-- History and graph: the stored rows unrolled to the whole path, and the task as nodes and edges.
+
+create function tasker._unroll(p_from text, p_passed_through text[], p_event text, p_to text)
+returns table (ordinal integer, from_state text, to_state text, event text)
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $function$
+  select h.ordinal::integer, coalesce(lag(h.to_state) over (order by h.ordinal), p_from), h.to_state, h.event
+  from (
+    select p.ordinal, split_part(p.passed, ':', 2) as to_state, split_part(p.passed, ':', 1) as event
+    from unnest(p_passed_through) with ordinality p(passed, ordinal)
+    union all
+    select coalesce(cardinality(p_passed_through), 0) + 1, p_to, p_event
+  ) h
+$function$;
+comment on function tasker._unroll(text, text[], text, text) is 'The single transitions that one stored history row stands for.';
+
+create type tasker.history_row as (
+  seq bigint,
+  from_state text,
+  to_state text,
+  event text,
+  at timestamptz,
+  attempt integer,
+  actor text,
+  metadata jsonb
+);
+comment on type tasker.history_row is 'One transition of a task or a step; seq counts from 1 within its history.';
+
+create function tasker.task_history(task_uuid uuid) returns setof tasker.history_row
+language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+begin
+  perform tasker._require_task(task_history.task_uuid);
+  return query
+    select row_number() over (order by h.seq, u.ordinal), u.from_state, u.to_state, u.event, h.at, null::integer, h.actor, h.metadata
+    from tasker.task_transitions h
+    cross join lateral tasker._unroll(h.from_state, h.passed_through, h.event, h.to_state) u
+    where h.task_uuid = task_history.task_uuid
+    order by 1;
+end
+$function$;
+comment on function tasker.task_history(uuid) is 'Gives every transition of a task from pending on, those passed through inside a transaction included. Errors: TK001.';
+
+create function tasker.step_history(step_uuid uuid) returns setof tasker.history_row
+language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+begin
+  perform from tasker.get_step(step_history.step_uuid);
+  return query
+    select row_number() over (order by h.seq, u.ordinal), u.from_state, u.to_state, u.event, h.at, h.attempt, h.actor, h.metadata
+    from tasker.step_transitions h
+    cross join lateral tasker._unroll(h.from_state, h.passed_through, h.event, h.to_state) u
+    where h.step_uuid = step_history.step_uuid
+    order by 1;
+end
+$function$;
+comment on function tasker.step_history(uuid) is 'Gives every transition of a step from pending on, those passed through inside a transaction included. Errors: TK002.';
+
+create function tasker.task_graph(task_uuid uuid)
+returns table (number integer, name text, type text, step_uuid uuid, state text, created boolean, dependencies text[], dependents text[])
+language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+begin
+  perform tasker._require_task(task_graph.task_uuid);
+  return query
+    select d.number, d.name, d.type, s.step_uuid, s.state, s.step_uuid is not null, d.dependencies, d.dependents
+    from (select t.template_id from tasker.tasks t where t.task_uuid = task_graph.task_uuid) t
+    cross join lateral tasker._template_nodes(t.template_id) d
+    left join lateral (
+      select s.step_uuid, s.state from tasker.steps s where s.step_uuid = tasker._step_uuid(task_graph.task_uuid, d.number)
+    ) s on true
+    order by d.number;
+end
+$function$;
+comment on function tasker.task_graph(uuid) is
+  'Gives a task as a graph: a row for each step of its template with its state and its edges both ways, steps not created yet included. Errors: TK001.';

@@ -1,0 +1,197 @@
+-- What time must do: tasks whose run_at has come, messages that were lost, leases that ended where no claim met them. One bounded batch of each a call.
+
+create function tasker._make_missing_queues() returns bigint
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_namespace record;
+  v_count bigint := 0;
+begin
+  for v_namespace in
+    select n.queue_name from tasker.namespaces n where to_regclass(format('pgmq.%I', 'q_' || n.queue_name)) is null order by n.queue_name
+  loop
+    perform tasker._make_queue(v_namespace.queue_name);
+    v_count := v_count + 1;
+  end loop;
+  return v_count;
+end
+$function$;
+comment on function tasker._make_missing_queues() is 'Makes the queue of each namespace that has none, and says how many.';
+
+create function tasker._start_due_tasks(p_limit integer, p_now timestamptz, p_actor text) returns bigint
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_due uuid[];
+  v_started uuid[];
+begin
+  v_due := array(
+    select t.task_uuid from tasker.tasks t where t.state = 'pending' and t.run_at <= p_now order by t.run_at limit p_limit for no key update skip locked);
+  if cardinality(v_due) = 0 then
+    return 0;
+  end if;
+  with started as (
+    update tasker.tasks t
+    set state = case x.steps_count when 0 then 'complete' else 'steps_in_process' end, running = x.roots_count, started_at = p_now,
+      finished_at = case x.steps_count when 0 then p_now end
+    from unnest(v_due) u(task_uuid), tasker.templates x
+    where t.task_uuid = u.task_uuid and x.template_id = t.template_id
+    returning t.task_uuid, t.state
+  ), recorded as (
+    insert into tasker.task_transitions (task_uuid, from_state, to_state, event, passed_through, at, actor)
+    select s.task_uuid, 'pending', s.state, case s.state when 'complete' then 'no_steps_found' else 'steps_enqueued' end,
+      case s.state when 'complete' then array['start:initializing'] else array['start:initializing', 'ready_steps_found:enqueuing_steps'] end,
+      p_now, p_actor
+    from started s
+    returning task_uuid, to_state
+  )
+  select array_agg(r.task_uuid order by r.task_uuid) filter (where r.to_state <> 'complete') into v_started from recorded r;
+  if v_started is not null then
+    perform tasker._insert_steps(v_started, p_now, p_actor);
+  end if;
+  return cardinality(v_due);
+end
+$function$;
+comment on function tasker._start_due_tasks(integer, timestamptz, text) is 'Starts pending tasks whose run_at has come, and says how many.';
+
+create function tasker._walk_live_steps(p_limit integer) returns uuid[]
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_after uuid;
+  v_steps uuid[];
+begin
+  insert into tasker.maintenance_cursors as c (job, after) values ('live_steps', '00000000-0000-0000-0000-000000000000')
+  on conflict on constraint maintenance_cursors_pkey do nothing;
+  select c.after into v_after from tasker.maintenance_cursors c where c.job = 'live_steps' for update;
+  v_steps := array(
+    select s.step_uuid
+    from (select t.task_uuid from tasker.tasks t where t.finished_at is null and t.task_uuid >= tasker._task_of(v_after) order by t.task_uuid) t
+    cross join lateral (
+      select s.step_uuid
+      from tasker.steps s
+      where s.step_uuid > greatest(t.task_uuid, v_after) and s.step_uuid <= tasker._last_step_uuid(t.task_uuid)
+        and s.state in ('enqueued', 'in_progress', 'waiting_for_retry')
+      order by s.step_uuid
+    ) s
+    limit p_limit);
+  update tasker.maintenance_cursors c
+  set after = case when cardinality(v_steps) < p_limit then '00000000-0000-0000-0000-000000000000' else v_steps[cardinality(v_steps)] end
+  where c.job = 'live_steps';
+  return v_steps;
+end
+$function$;
+comment on function tasker._walk_live_steps(integer) is 'The next steps, in key order and round and round, that should have a message.';
+
+create function tasker._send_lost_messages(p_step_uuids uuid[], p_now timestamptz) returns bigint
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_queue record;
+  v_lost record;
+  v_msg_ids bigint[];
+  v_count bigint := 0;
+begin
+  for v_queue in
+    select d.queue_name, array_agg(s.step_uuid order by s.step_uuid) as step_uuids, array_agg(s.msg_id) as msg_ids
+    from unnest(p_step_uuids) u(step_uuid)
+    cross join lateral (select s.step_uuid, s.template_id, s.msg_id from tasker.steps s where s.step_uuid = u.step_uuid) s
+    cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
+    group by d.queue_name
+  loop
+    continue when cardinality(tasker._queue_missing(v_queue.queue_name, v_queue.msg_ids)) = 0;
+    -- Looked at again under the step's lock: a step that changes at this moment has its message changed in the same transaction.
+    perform s.step_uuid
+    from unnest(v_queue.step_uuids) u(step_uuid)
+    cross join lateral (select s.step_uuid from tasker.steps s where s.step_uuid = u.step_uuid for no key update skip locked) s;
+    select array_agg(s.step_uuid order by s.step_uuid) as step_uuids, array_agg(s.attempt order by s.step_uuid) as attempts,
+      array_agg(d.callable order by s.step_uuid) as handlers, array_agg(t.priority::integer order by s.step_uuid) as priorities,
+      array_agg(t.correlation_id order by s.step_uuid) as correlation_ids,
+      array_agg(case s.state when 'enqueued' then p_now when 'waiting_for_retry' then s.retry_at else s.lease_expires_at end order by s.step_uuid) as visible_at
+    into v_lost
+    from unnest(v_queue.step_uuids) u(step_uuid)
+    cross join lateral (
+      select s.* from tasker.steps s where s.step_uuid = u.step_uuid and s.state in ('enqueued', 'in_progress', 'waiting_for_retry')
+      for no key update skip locked
+    ) s
+    cross join lateral (select t.priority, t.correlation_id from tasker.tasks t where t.task_uuid = tasker._task_of(s.step_uuid)) t
+    cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
+    where cardinality(tasker._queue_missing(v_queue.queue_name, array[coalesce(s.msg_id, 0)])) > 0;
+    continue when v_lost.step_uuids is null;
+
+    v_msg_ids := tasker._queue_send(v_queue.queue_name, v_lost.step_uuids, v_lost.attempts, v_lost.handlers, v_lost.priorities, v_lost.correlation_ids,
+      v_lost.visible_at);
+    update tasker.steps s
+    set msg_id = m.msg_id
+    from unnest(v_lost.step_uuids, v_msg_ids) m(step_uuid, msg_id)
+    where s.step_uuid = m.step_uuid;
+    perform pg_notify('tasker_ready_' || n.name, '') from tasker.namespaces n where n.queue_name = v_queue.queue_name;
+    v_count := v_count + cardinality(v_msg_ids);
+  end loop;
+  return v_count;
+end
+$function$;
+comment on function tasker._send_lost_messages(uuid[], timestamptz) is 'Sends again the message of each step that should have one and has not, and says how many.';
+
+create function tasker._end_leases(p_step_uuids uuid[], p_now timestamptz, p_actor text) returns bigint
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_settlements tasker._settlement[];
+begin
+  -- Until one more lease has passed, the step is left to a claim, which takes it over without a detour.
+  v_settlements := array(
+    select tasker._fail_settlement(s.step_uuid, s.template_id, s.attempt, s.attempts_used, s.msg_id,
+      tasker._lease_expired_error(s.worker_id, s.attempt, s.lease_expires_at), null, s.error ->> 'type' is distinct from 'lease_expired', p_now)
+    from unnest(p_step_uuids) u(step_uuid)
+    cross join lateral (
+      select s.* from tasker.steps s
+      where s.step_uuid = u.step_uuid and s.state = 'in_progress' and s.lease_expires_at + s.lease_ms * interval '1 millisecond' <= p_now
+      for no key update skip locked
+    ) s);
+  perform tasker._settle(v_settlements, p_now, p_actor, null, 0, null, null, null);
+  return cardinality(v_settlements);
+end
+$function$;
+comment on function tasker._end_leases(uuid[], timestamptz, text) is
+  'Fails the attempt of each step whose lease ended more than one lease ago, so that it is retried or failed, and says how many.';
+
+create function tasker._forget_answers(p_limit integer, p_now timestamptz) returns bigint
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_count bigint;
+begin
+  delete from tasker.finish_requests f
+  where f.request_id = any (array(
+    select f.request_id from tasker.finish_requests f where f.answered_at < p_now - interval '1 hour' order by f.answered_at limit p_limit));
+  get diagnostics v_count = row_count;
+  return v_count;
+end
+$function$;
+comment on function tasker._forget_answers(integer, timestamptz) is 'Forgets answers to request_ids that are more than an hour old, and says how many.';
+
+create function tasker.run_maintenance(batch integer default 1000) returns table (job text, processed bigint, more boolean)
+language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_now timestamptz := tasker._now();
+  v_actor text := tasker._actor();
+  v_steps uuid[];
+  v_count bigint;
+begin
+  if batch is null or batch not between 1 and 100000 then
+    perform tasker._raise('22023', format('batch must be between 1 and 100000, not %s', coalesce(batch::text, 'null')));
+  end if;
+  -- One at a time in this database; who comes second has nothing to do.
+  if not pg_try_advisory_xact_lock(1414742859, 1) then
+    return;
+  end if;
+  return query select 'make_missing_queues', tasker._make_missing_queues(), false;
+  v_count := tasker._start_due_tasks(batch, v_now, v_actor);
+  return query select 'start_due_tasks', v_count, v_count = batch;
+  v_steps := tasker._walk_live_steps(batch);
+  v_count := tasker._end_leases(v_steps, v_now, v_actor);
+  return query select 'end_leases', v_count, v_count > 0;
+  v_count := tasker._send_lost_messages(v_steps, v_now);
+  return query select 'send_lost_messages', v_count, v_count > 0;
+  v_count := tasker._forget_answers(batch, v_now);
+  return query select 'forget_answers', v_count, v_count = batch;
+end
+$function$;
+comment on function tasker.run_maintenance(integer) is
+  'Does one bounded batch of what time must do, in this transaction, and says for each job how much it did and whether there is more; call it every second, and again '
+  'at once while more. No rows: another session is at it. Errors: 22023, TK030.';

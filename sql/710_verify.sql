@@ -1,0 +1,142 @@
+-- verify(): the invariants of the engine, recomputed from first principles. Reads everything; not for the hot path.
+
+create function tasker._verify_steps(p_from uuid, p_to uuid) returns table (invariant integer, task_uuid uuid, step_uuid uuid, detail text)
+language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+  select v.invariant, tasker._task_of(s.step_uuid), s.step_uuid, v.detail
+  from tasker.steps s
+  cross join lateral (
+    select count(*) filter (where p.state is null or p.state not in ('complete', 'resolved_manually')) as unsatisfied
+    from tasker._dependencies(array[s.template_id], array[tasker._number_of(s.step_uuid)]) e
+    left join tasker.steps p on p.step_uuid = tasker._step_uuid(tasker._task_of(s.step_uuid), e.dependency_number)
+    where e.dependency_number is not null
+  ) c
+  cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
+  cross join lateral (
+    values
+      (1, s.remaining_dependencies <> c.unsatisfied, format('remaining_dependencies is %s, unsatisfied are %s', s.remaining_dependencies, c.unsatisfied)),
+      (2, s.state in ('enqueued', 'in_progress', 'waiting_for_retry') and c.unsatisfied > 0, format('%s with %s unsatisfied dependencies', s.state, c.unsatisfied)),
+      (2, s.state = 'pending' and c.unsatisfied = 0, 'pending with every dependency satisfied'),
+      (3, s.attempts_used > d.max_attempts, format('attempts_used is %s of %s', s.attempts_used, d.max_attempts)),
+      (3, s.attempts_used > s.attempt, format('attempts_used is %s with attempt %s', s.attempts_used, s.attempt))
+  ) v(invariant, is_broken, detail)
+  where s.step_uuid > p_from and s.step_uuid <= p_to and v.is_broken
+$function$;
+comment on function tasker._verify_steps(uuid, uuid) is 'Invariants 1 to 3 on the steps'' rows.';
+
+create function tasker._verify_history(p_from uuid, p_to uuid) returns table (invariant integer, task_uuid uuid, step_uuid uuid, detail text)
+language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+  with walked as (
+    select tasker._task_of(h.step_uuid) as task_uuid, h.step_uuid, h.from_state, h.to_state, h.event, h.attempt,
+      coalesce(lag(h.to_state) over w, 'pending') as expected_from,
+      tasker._is_step_path(h.from_state, coalesce(h.passed_through, '{}'), h.event, h.to_state) as is_path,
+      h.event = 'start' and h.attempt <= coalesce(max(h.attempt) over (partition by h.step_uuid order by h.seq rows between unbounded preceding and 1 preceding), 0)
+        as repeats_attempt,
+      lead(h.seq) over w is null as is_last
+    from tasker.step_transitions h
+    where h.step_uuid > p_from and h.step_uuid <= p_to
+    window w as (partition by h.step_uuid order by h.seq)
+    union all
+    select h.task_uuid, null, h.from_state, h.to_state, h.event, null, coalesce(lag(h.to_state) over w, 'pending'),
+      tasker._is_task_path(h.from_state, coalesce(h.passed_through, '{}'), h.event, h.to_state), false, lead(h.seq) over w is null
+    from tasker.task_transitions h
+    where h.task_uuid >= p_from and h.task_uuid <= p_to
+    window w as (partition by h.task_uuid order by h.seq)
+  )
+  select 5, w.task_uuid, w.step_uuid, format('history goes from %s to %s by %s, which is no path of the machine', w.from_state, w.to_state, w.event)
+  from walked w where not w.is_path or w.from_state <> w.expected_from
+  union all
+  select 3, w.task_uuid, w.step_uuid, format('attempt %s was started twice', w.attempt) from walked w where w.repeats_attempt
+  union all
+  select 3, w.task_uuid, w.step_uuid, 'completed more than once'
+  from walked w where w.to_state = 'complete' and w.step_uuid is not null
+  group by w.task_uuid, w.step_uuid having count(*) > 1
+  union all
+  select 5, s.task_uuid, s.step_uuid, format('state is %s, the last history row says %s', s.state, coalesce(w.to_state, 'pending'))
+  from (
+    select tasker._task_of(s.step_uuid) as task_uuid, s.step_uuid, s.state from tasker.steps s where s.step_uuid > p_from and s.step_uuid <= p_to
+    union all
+    select t.task_uuid, null, t.state from tasker.tasks t where t.task_uuid >= p_from and t.task_uuid <= p_to
+  ) s
+  left join walked w on w.task_uuid = s.task_uuid and w.step_uuid is not distinct from s.step_uuid and w.is_last
+  where s.state <> coalesce(w.to_state, 'pending')
+$function$;
+comment on function tasker._verify_history(uuid, uuid) is 'Invariants 3 and 5: attempts rise, and the history is a path of the state machine that ends in the row''s state.';
+
+create function tasker._verify_tasks(p_from uuid, p_to uuid) returns table (invariant integer, task_uuid uuid, step_uuid uuid, detail text)
+language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+  select v.invariant, t.task_uuid, null::uuid, v.detail
+  from tasker.tasks t
+  cross join lateral (
+    select coalesce(sum(tasker._counts_running(s.state)), 0) as running, count(*) filter (where s.state = 'waiting_for_retry') as waiting_retry,
+      count(*) filter (where s.state = 'error') as failed, count(*) filter (where s.state not in ('complete', 'resolved_manually')) as unsatisfied, count(*) as total
+    from tasker.steps s
+    where s.step_uuid > t.task_uuid and s.step_uuid <= tasker._last_step_uuid(t.task_uuid)
+  ) c
+  cross join lateral (
+    values
+      (1, (t.running, t.waiting_retry, t.failed) is distinct from (c.running, c.waiting_retry, c.failed),
+        format('counters say %s running, %s waiting, %s failed; the steps say %s, %s, %s', t.running, t.waiting_retry, t.failed, c.running, c.waiting_retry, c.failed)),
+      (6, tasker._is_terminal(t.state) and c.running + c.waiting_retry > 0, format('%s with %s live steps', t.state, c.running + c.waiting_retry)),
+      (6, c.total > 0 and c.unsatisfied = 0 and not tasker._is_terminal(t.state), format('%s with every step satisfied', t.state)),
+      (6, (t.finished_at is not null) <> tasker._is_terminal(t.state), format('%s with finished_at %s', t.state, coalesce(t.finished_at::text, 'null'))),
+      (7, t.state = 'pending' and t.run_at is null, 'pending without run_at'),
+      (7, t.state = 'steps_in_process' and c.running = 0, 'steps_in_process with nothing running'),
+      (7, t.state = 'waiting_for_retry' and c.waiting_retry = 0, 'waiting_for_retry with no retry due'),
+      (7, t.state in ('initializing', 'enqueuing_steps', 'evaluating_results'), format('%s outlived its transaction', t.state)),
+      (7, t.state = 'waiting_for_dependencies' and t.waiting_engine = 0, 'waiting_for_dependencies with nothing waited for')
+  ) v(invariant, is_broken, detail)
+  where t.task_uuid >= p_from and t.task_uuid <= p_to and v.is_broken
+$function$;
+comment on function tasker._verify_tasks(uuid, uuid) is 'Invariants 1, 6 and 7 on the tasks'' rows.';
+
+create function tasker._verify_messages(p_from uuid, p_to uuid) returns table (invariant integer, task_uuid uuid, step_uuid uuid, detail text)
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_namespace record;
+begin
+  for v_namespace in select n.namespace_id, n.queue_name from tasker.namespaces n order by n.name loop
+    perform tasker._require_queue(v_namespace.queue_name);
+    return query execute format($query$
+      with sent as (
+        select (m.message ->> 'step_uuid')::uuid as step_uuid, count(*) as messages, min(m.msg_id) as msg_id
+        from pgmq.%I m
+        where m.message ->> 'step_uuid' ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$'
+        group by 1
+      ), live as (
+        select s.step_uuid, s.state, s.msg_id
+        from tasker.steps s
+        join tasker.templates x on x.template_id = s.template_id
+        where x.namespace_id = $3 and s.step_uuid > $1 and s.step_uuid <= $2 and s.state in ('enqueued', 'in_progress', 'waiting_for_retry')
+      )
+      select 4, tasker._task_of(coalesce(l.step_uuid, s.step_uuid)), coalesce(l.step_uuid, s.step_uuid),
+        case when l.step_uuid is null then 'a message for a step that is not live'
+          else format('%%s with %%s messages, msg_id %%s against %%s', l.state, coalesce(s.messages, 0), l.msg_id, s.msg_id) end
+      from live l
+      full join sent s on s.step_uuid = l.step_uuid
+      where coalesce(l.step_uuid, s.step_uuid) > $1 and coalesce(l.step_uuid, s.step_uuid) <= $2
+        and (l.step_uuid is null or s.messages is distinct from 1 or s.msg_id is distinct from l.msg_id)
+      $query$, 'q_' || v_namespace.queue_name)
+    using p_from, p_to, v_namespace.namespace_id;
+  end loop;
+end
+$function$;
+comment on function tasker._verify_messages(uuid, uuid) is 'Invariant 4: a live step has exactly one message, any other none.';
+
+create function tasker.verify(task_uuid uuid default null) returns table (invariant integer, task_uuid uuid, step_uuid uuid, detail text)
+language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+#variable_conflict use_variable
+declare
+  v_from uuid := coalesce($1, '00000000-0000-0000-0000-000000000000');
+  v_to uuid := case when $1 is null then 'ffffffff-ffff-ffff-ffff-ffffffffffff' else tasker._last_step_uuid($1) end;
+begin
+  if $1 is not null then
+    perform tasker._require_task($1);
+  end if;
+  return query select * from tasker._verify_steps(v_from, v_to);
+  return query select * from tasker._verify_tasks(v_from, v_to);
+  return query select * from tasker._verify_messages(v_from, v_to);
+  return query select * from tasker._verify_history(v_from, v_to);
+end
+$function$;
+comment on function tasker.verify(uuid) is
+  'Checks the invariants of one task, or of everything, from first principles: no rows when all hold. Lost messages show until maintenance has sent them again. Errors: TK001, TK030.';

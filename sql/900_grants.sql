@@ -1,0 +1,35 @@
+-- Who may call what. Nothing is granted to PUBLIC, no role reaches a table; tasker_admin has every role, and the owner of the extension needs none.
+
+revoke all on all tables in schema tasker from public;
+revoke all on all functions in schema tasker from public;
+
+grant usage on schema tasker to tasker_admin, tasker_operator, tasker_client, tasker_worker, tasker_reader;
+
+do $grants$
+declare
+  v_reader constant text[] := array['list_templates', 'get_template', 'validate_template', 'get_task', 'list_tasks', 'list_steps', 'get_step',
+    'task_history', 'step_history', 'task_graph', 'queue_stats', 'health', 'version'];
+  v_client constant text[] := array['create_task', 'create_tasks', 'get_task', 'list_tasks', 'list_steps', 'get_step', 'task_history', 'step_history',
+    'task_graph', 'list_templates', 'get_template', 'validate_template', 'health', 'version'];
+  v_worker constant text[] := array['claim_steps', 'finish_steps', 'complete_step', 'fail_step', 'extend_leases', 'register_worker', 'worker_heartbeat',
+    'work_due_in_ms', 'health', 'version'];
+  v_operator constant text[] := v_reader || array['create_task', 'create_tasks', 'cancel_task', 'run_maintenance', 'verify'];
+  v_admin constant text[] := v_operator || v_worker || array['register_template', 'retire_template'];
+  v_grant record;
+begin
+  for v_grant in
+    select distinct g.role, p.oid::regprocedure as function
+    from (
+      select 'tasker_reader' as role, unnest(v_reader) as name
+      union all select 'tasker_client', unnest(v_client)
+      union all select 'tasker_worker', unnest(v_worker)
+      union all select 'tasker_operator', unnest(v_operator)
+      union all select 'tasker_admin', unnest(v_admin)
+    ) g
+    join pg_catalog.pg_proc p on p.proname = g.name
+    join pg_catalog.pg_namespace n on n.oid = p.pronamespace and n.nspname = 'tasker'
+  loop
+    execute pg_catalog.format('grant execute on function %s to %I', v_grant.function, v_grant.role);
+  end loop;
+end
+$grants$;

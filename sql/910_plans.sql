@@ -1,0 +1,24 @@
+-- The plans of the hot path don't depend on statistics: a queue's tables are fresh, truncated or bulk-loaded more often than they are analysed.
+-- These settings leave each statement one way only, an index look-up for each key given, and one generic plan that is kept.
+
+do $plans$
+declare
+  v_function record;
+begin
+  for v_function in
+    select p.oid::regprocedure as function
+    from pg_catalog.pg_proc p
+    join pg_catalog.pg_namespace n on n.oid = p.pronamespace and n.nspname = 'tasker'
+    where p.proname in ('create_task', 'create_tasks', 'claim_steps', 'finish_steps', 'complete_step', 'fail_step', 'extend_leases', 'work_due_in_ms',
+      'cancel_task', 'run_maintenance', 'get_task', 'list_steps', 'get_step')
+  loop
+    execute pg_catalog.format('alter function %s set plan_cache_mode = force_generic_plan', v_function.function);
+    execute pg_catalog.format('alter function %s set enable_seqscan = off', v_function.function);
+    execute pg_catalog.format('alter function %s set enable_bitmapscan = off', v_function.function);
+    execute pg_catalog.format('alter function %s set enable_hashjoin = off', v_function.function);
+    execute pg_catalog.format('alter function %s set enable_mergejoin = off', v_function.function);
+    execute pg_catalog.format('alter function %s set enable_material = off', v_function.function);
+    execute pg_catalog.format('alter function %s set jit = off', v_function.function);
+  end loop;
+end
+$plans$;

@@ -1,0 +1,28 @@
+//! The tests across crates: SQL behaviour, concurrency, end to end, faults. This library is what they stand on; the tests lie in `tests/`.
+//!
+//! - [`TestDatabase`]: a fresh database with Tasker in it, on a PostgreSQL that all tests of a run share
+//! - [`OwnCluster`]: a PostgreSQL of one test's own, for tests that restart or kill it
+//! - [`Program`], [`Server`]: the real programs
+//! - [`ScratchFolder`]: a folder of one test's own
+//! - [`eventually`]: waits for a condition, not for a time
+//! - [`examples`]: the example templates
+//!
+//! `TASKER_TEST_PG_BIN` names the bin folder of the PostgreSQL to test on; without it, it is the project's private install.
+//! The extension and the programs must be built before: `tests/run` does both.
+
+mod cluster;
+mod database;
+pub mod examples;
+mod folders;
+mod program;
+mod stamp;
+mod waiting;
+
+pub use cluster::{
+    OwnCluster, bin_dir, bin_dir_with_pgmq, has_statement_statistics, major_version,
+};
+pub use database::TestDatabase;
+pub use folders::ScratchFolder;
+pub use program::{Program, Server, program_path};
+pub use tasker_cli::cluster::{Cluster, StopMode};
+pub use waiting::eventually;

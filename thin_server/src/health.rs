@@ -1,0 +1,83 @@
+//! `/health`: whether the server lives, and whether it can serve.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use tasker_client::HealthCheck;
+
+use crate::routes::AppState;
+
+/// A check that takes longer has failed: who asks has a timeout too.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Health {
+    status: &'static str,
+    version: &'static str,
+    checks: Vec<HealthCheck>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct Status {
+    status: &'static str,
+}
+
+/// The process runs; it says nothing of the database.
+pub(crate) async fn live() -> Json<Status> {
+    Json(Status { status: "ok" })
+}
+
+/// Requests can be served: the database answers and everything it needs is there.
+pub(crate) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Health>) {
+    answer(&state, "ready", "not_ready").await
+}
+
+/// The same checks, for people and monitors.
+pub(crate) async fn health(State(state): State<AppState>) -> (StatusCode, Json<Health>) {
+    answer(&state, "healthy", "unhealthy").await
+}
+
+async fn answer(
+    state: &AppState,
+    good: &'static str,
+    bad: &'static str,
+) -> (StatusCode, Json<Health>) {
+    let checks = checks(state).await;
+    let well = checks.iter().all(|check| check.ok);
+    let (code, status) = if well {
+        (StatusCode::OK, good)
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, bad)
+    };
+    (
+        code,
+        Json(Health {
+            status,
+            version: env!("CARGO_PKG_VERSION"),
+            checks,
+        }),
+    )
+}
+
+async fn checks(state: &AppState) -> Vec<HealthCheck> {
+    let detail = match tokio::time::timeout(CHECK_TIMEOUT, state.client.health()).await {
+        Ok(Ok(checks)) => return checks,
+        Ok(Err(error)) => {
+            tracing::warn!(code = error.code(), error = %error, "the health check failed");
+            // The rest could tell a stranger about the database.
+            match error.code() {
+                Some("3F000" | "42883") => "the extension tasker isn't installed in this database",
+                _ => "the database can't be asked",
+            }
+        }
+        Err(_) => "the database doesn't answer",
+    };
+    vec![HealthCheck {
+        name: "database".to_owned(),
+        ok: false,
+        detail: Some(detail.to_owned()),
+    }]
+}

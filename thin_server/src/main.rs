@@ -1,0 +1,58 @@
+//! REST for Tasker: each handler is a call of one function of the client.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `settings` | flags and environment |
+//! | `server` | start, serve, drain, stop |
+//! | `routes` | which path is which handler, and the layers around them |
+//! | `tasks`, `steps`, `templates`, `health` | the handlers |
+//! | `extract`, `problem` | requests read, errors answered, in one shape |
+//! | `request_id`, `limits` | what surrounds every request |
+//! | `maintenance` | what time must do, where the extension's own worker doesn't run |
+
+mod extract;
+mod health;
+mod limits;
+mod maintenance;
+mod page;
+mod problem;
+mod request_id;
+mod routes;
+mod server;
+mod settings;
+mod steps;
+mod tasks;
+mod templates;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::settings::{LogFormat, Settings};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let settings = Settings::parse();
+    start_log(settings.log_format);
+    match server::run(settings).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,sqlx=warn"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

@@ -1,0 +1,72 @@
+//! Lists: `{"items": […], "next": "/v1/…"}`, where `next` is null on the last page.
+
+use axum::http::Uri;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::problem::Problem;
+
+const DEFAULT_LIMIT: i32 = 50;
+const MAX_LIMIT: i32 = 500;
+
+/// A list, or a page of one.
+#[derive(Debug, Serialize)]
+pub(crate) struct Page<T> {
+    pub(crate) items: Vec<T>,
+    pub(crate) next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// A list that is never paged.
+    pub(crate) fn whole(items: Vec<T>) -> Self {
+        Self { items, next: None }
+    }
+}
+
+/// The limit asked for, checked.
+pub(crate) fn limit(asked: Option<i32>) -> Result<i32, Problem> {
+    let limit = asked.unwrap_or(DEFAULT_LIMIT);
+    if (1..=MAX_LIMIT).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(Problem::bad_parameter(format!(
+        "limit is {limit}, and must be between 1 and {MAX_LIMIT}"
+    )))
+}
+
+/// The same request for what comes after `last`.
+pub(crate) fn next_link(uri: &Uri, last: Uuid) -> String {
+    let kept = uri
+        .query()
+        .unwrap_or("")
+        .split('&')
+        .filter(|pair| !pair.is_empty() && !pair.starts_with("after="));
+    let pairs: Vec<String> = kept
+        .map(str::to_owned)
+        .chain([format!("after={last}")])
+        .collect();
+    format!("{}?{}", uri.path(), pairs.join("&"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_link_keeps_the_filters_and_replaces_the_cursor() {
+        let uri: Uri = "/v1/tasks?namespace=shop&after=x&limit=2"
+            .parse()
+            .expect("a URI");
+        let link = next_link(&uri, Uuid::nil());
+        assert_eq!(
+            link,
+            "/v1/tasks?namespace=shop&limit=2&after=00000000-0000-0000-0000-000000000000"
+        );
+    }
+
+    #[test]
+    fn a_limit_out_of_bounds_is_refused() {
+        assert!(limit(Some(0)).is_err() && limit(Some(501)).is_err() && limit(Some(-1)).is_err());
+        assert_eq!(limit(None).ok(), Some(50));
+    }
+}

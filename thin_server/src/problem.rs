@@ -1,0 +1,210 @@
+//! The one shape of every error: `{"error": {code, message, detail, hint, request_id}}`.
+//!
+//! An error of the database keeps its SQLSTATE as the code. What never reaches the database has a word for a code.
+
+use std::any::Any;
+use std::time::Duration;
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tasker_client::Error;
+
+/// What a caller is told to wait before the next attempt, in seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+/// An error on its way to the caller. It travels in the response's extensions and is written by `request_id::surround`.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem(Box<Contents>);
+
+#[derive(Debug, Clone)]
+struct Contents {
+    status: StatusCode,
+    code: String,
+    message: String,
+    detail: Option<String>,
+    hint: Option<String>,
+    /// What only the log is told.
+    cause: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: Fields<'a>,
+}
+
+#[derive(Serialize)]
+struct Fields<'a> {
+    code: &'a str,
+    message: &'a str,
+    detail: Option<&'a str>,
+    hint: Option<&'a str>,
+    request_id: &'a str,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        Self(Box::new(Contents {
+            status,
+            code: code.to_owned(),
+            message: message.into(),
+            detail: None,
+            hint: None,
+            cause: None,
+        }))
+    }
+
+    pub(crate) fn hint(mut self, hint: &str) -> Self {
+        self.0.hint = Some(hint.to_owned());
+        self
+    }
+
+    /// A parameter or field that can't be used.
+    pub(crate) fn bad_parameter(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "22023", message)
+    }
+
+    /// A text that can't be read as what it should be: JSON, a UUID.
+    pub(crate) fn unreadable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "22P02", message)
+    }
+
+    pub(crate) fn step_not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "TK002", message)
+    }
+
+    pub(crate) fn path_not_found() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "path_not_found",
+            "there is nothing at this path",
+        )
+        .hint("The paths begin with /v1/tasks, /v1/templates and /health.")
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "this path doesn't take this method",
+        )
+    }
+
+    pub(crate) fn busy() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "server_busy",
+            "the server is serving all the requests it may",
+        )
+        .hint("Try again after the time in Retry-After.")
+    }
+
+    pub(crate) fn timed_out(after: Duration) -> Self {
+        let message = format!("the request took longer than {} s", after.as_secs());
+        Self::new(StatusCode::GATEWAY_TIMEOUT, "request_timed_out", message)
+            .hint("Its effect isn't known: look before you repeat it, or repeat it with an idempotency key.")
+    }
+
+    fn cause(mut self, cause: String) -> Self {
+        self.0.cause = Some(cause);
+        self
+    }
+
+    /// What went wrong is told to the log only.
+    pub(crate) fn internal(cause: String) -> Self {
+        let message = "something went wrong in the server";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message)
+            .hint("The server's log says more under this request_id.")
+            .cause(cause)
+    }
+
+    /// A refusal is the caller's affair; what is wrong here is told to the log.
+    pub(crate) fn log(&self) {
+        let Contents {
+            status,
+            code,
+            message,
+            cause,
+            ..
+        } = self.0.as_ref();
+        let cause = cause.as_deref();
+        if *status == StatusCode::INTERNAL_SERVER_ERROR {
+            tracing::error!(code, cause, "{message}");
+        } else if status.is_server_error() {
+            tracing::warn!(code, cause, "{message}");
+        } else {
+            tracing::debug!(code, "{message}");
+        }
+    }
+
+    pub(crate) fn render(&self, request_id: &str) -> Response {
+        let body = Body {
+            error: Fields {
+                code: &self.0.code,
+                message: &self.0.message,
+                detail: self.0.detail.as_deref(),
+                hint: self.0.hint.as_deref(),
+                request_id,
+            },
+        };
+        let mut response = (self.0.status, axum::Json(body)).into_response();
+        if self.0.status == StatusCode::SERVICE_UNAVAILABLE {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.0.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let status =
+            StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            return Self::internal(describe(&error));
+        }
+        let Some(details) = error.details() else {
+            return Self::new(status, "08006", "the database can't be reached")
+                .hint("Try again after the time in Retry-After.")
+                .cause(describe(&error));
+        };
+        let mut problem = Self::new(status, &details.code, details.message.as_str());
+        problem.0.detail.clone_from(&details.detail);
+        problem.0.hint.clone_from(&details.hint);
+        problem
+    }
+}
+
+fn describe(error: &Error) -> String {
+    match error.details() {
+        Some(details) => format!(
+            "{} {}: {}",
+            details.code,
+            details.message,
+            details.detail.as_deref().unwrap_or("")
+        ),
+        None => error.to_string(),
+    }
+}
+
+/// A panic in a handler is answered like any other internal error; its place is in the log.
+pub(crate) fn of_panic(panic: Box<dyn Any + Send>) -> Response {
+    let cause = match panic.downcast::<String>() {
+        Ok(message) => *message,
+        Err(panic) => panic
+            .downcast_ref::<&str>()
+            .copied()
+            .unwrap_or("a panic without a message")
+            .to_owned(),
+    };
+    Problem::internal(cause).into_response()
+}
