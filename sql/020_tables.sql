@@ -201,7 +201,18 @@ create table tasker.maintenance_cursors (
 comment on table tasker.maintenance_cursors is 'How far a maintenance job that walks over tasks has come.';
 
 -- Tables of an extension are dumped only if registered for it.
-select pg_catalog.pg_extension_config_dump(c.oid::pg_catalog.regclass, '')
-from pg_catalog.pg_class c
-join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-where n.nspname = 'tasker' and c.relkind in ('r', 'S');
+do $dump$
+declare
+  v_table record;
+begin
+  for v_table in
+    select c.oid::pg_catalog.regclass as name
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'tasker' and c.relkind in ('r', 'S')
+    order by c.oid
+  loop
+    perform pg_catalog.pg_extension_config_dump(v_table.name, '');
+  end loop;
+end
+$dump$;

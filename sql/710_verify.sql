@@ -1,6 +1,14 @@
 -- verify(): the invariants of the engine, recomputed from first principles. Reads everything; not for the hot path.
 
-create function tasker._verify_steps(p_from uuid, p_to uuid) returns table (invariant integer, task_uuid uuid, step_uuid uuid, detail text)
+create type tasker.violation as (
+  invariant integer,
+  task_uuid uuid,
+  step_uuid uuid,
+  detail text
+);
+comment on type tasker.violation is 'An invariant that does not hold, by its number in docs/invariants.md, and where.';
+
+create function tasker._verify_steps(p_from uuid, p_to uuid) returns setof tasker.violation
 language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
   select v.invariant, tasker._task_of(s.step_uuid), s.step_uuid, v.detail
   from tasker.steps s
@@ -23,7 +31,7 @@ language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $fu
 $function$;
 comment on function tasker._verify_steps(uuid, uuid) is 'Invariants 1 to 3 on the steps'' rows.';
 
-create function tasker._verify_history(p_from uuid, p_to uuid) returns table (invariant integer, task_uuid uuid, step_uuid uuid, detail text)
+create function tasker._verify_history(p_from uuid, p_to uuid) returns setof tasker.violation
 language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
   with walked as (
     select tasker._task_of(h.step_uuid) as task_uuid, h.step_uuid, h.from_state, h.to_state, h.event, h.attempt,
@@ -62,7 +70,7 @@ language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $fu
 $function$;
 comment on function tasker._verify_history(uuid, uuid) is 'Invariants 3 and 5: attempts rise, and the history is a path of the state machine that ends in the row''s state.';
 
-create function tasker._verify_tasks(p_from uuid, p_to uuid) returns table (invariant integer, task_uuid uuid, step_uuid uuid, detail text)
+create function tasker._verify_tasks(p_from uuid, p_to uuid) returns setof tasker.violation
 language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
   select v.invariant, t.task_uuid, null::uuid, v.detail
   from tasker.tasks t
@@ -89,7 +97,7 @@ language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $fu
 $function$;
 comment on function tasker._verify_tasks(uuid, uuid) is 'Invariants 1, 6 and 7 on the tasks'' rows.';
 
-create function tasker._verify_messages(p_from uuid, p_to uuid) returns table (invariant integer, task_uuid uuid, step_uuid uuid, detail text)
+create function tasker._verify_messages(p_from uuid, p_to uuid) returns setof tasker.violation
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
   v_namespace record;
@@ -122,15 +130,14 @@ end
 $function$;
 comment on function tasker._verify_messages(uuid, uuid) is 'Invariant 4: a live step has exactly one message, any other none.';
 
-create function tasker.verify(task_uuid uuid default null) returns table (invariant integer, task_uuid uuid, step_uuid uuid, detail text)
+create function tasker.verify(task_uuid uuid default null) returns setof tasker.violation
 language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
-#variable_conflict use_variable
 declare
-  v_from uuid := coalesce($1, '00000000-0000-0000-0000-000000000000');
-  v_to uuid := case when $1 is null then 'ffffffff-ffff-ffff-ffff-ffffffffffff' else tasker._last_step_uuid($1) end;
+  v_from uuid := coalesce(verify.task_uuid, '00000000-0000-0000-0000-000000000000');
+  v_to uuid := case when verify.task_uuid is null then 'ffffffff-ffff-ffff-ffff-ffffffffffff' else tasker._last_step_uuid(verify.task_uuid) end;
 begin
-  if $1 is not null then
-    perform tasker._require_task($1);
+  if verify.task_uuid is not null then
+    perform tasker._require_task(verify.task_uuid);
   end if;
   return query select * from tasker._verify_steps(v_from, v_to);
   return query select * from tasker._verify_tasks(v_from, v_to);

@@ -190,7 +190,9 @@ fn details_of(error: &dyn sqlx::error::DatabaseError) -> Details {
     let code = error
         .code()
         .map_or_else(|| "XX000".to_owned(), std::borrow::Cow::into_owned);
-    let given = postgres.and_then(PgDatabaseError::hint);
+    // A function that raises with an empty detail or hint has none to give.
+    let said = |text: &&str| !text.is_empty();
+    let given = postgres.and_then(PgDatabaseError::hint).filter(said);
     Details {
         hint: hint_about_input(&code).or(given).map(str::to_owned),
         code,

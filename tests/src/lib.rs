@@ -4,6 +4,7 @@
 //! - [`OwnCluster`]: a PostgreSQL of one test's own, for tests that restart or kill it
 //! - [`Program`], [`Server`]: the real programs
 //! - [`ScratchFolder`]: a folder of one test's own
+//! - [`Scenario`]: the SQL functions in a transaction that is rolled back, with the clock moved by hand
 //! - [`eventually`]: waits for a condition, not for a time
 //! - [`examples`]: the example templates
 //!
@@ -15,6 +16,7 @@ mod database;
 pub mod examples;
 mod folders;
 mod program;
+pub mod scenario;
 mod stamp;
 mod waiting;
 
@@ -24,5 +26,6 @@ pub use cluster::{
 pub use database::TestDatabase;
 pub use folders::ScratchFolder;
 pub use program::{Program, Server, program_path};
+pub use scenario::Scenario;
 pub use tasker_cli::cluster::{Cluster, StopMode};
 pub use waiting::eventually;

@@ -7,15 +7,11 @@ use anyhow::bail;
 const LOOKED_AT_EVERY: Duration = Duration::from_millis(10);
 
 /// Looks again and again until `look` finds something, and fails with `what` when it hasn't within the time.
-pub async fn eventually<T, Look, Found>(
+pub async fn eventually<T>(
     what: &str,
     within: Duration,
-    mut look: Look,
-) -> anyhow::Result<T>
-where
-    Look: FnMut() -> Found,
-    Found: Future<Output = anyhow::Result<Option<T>>>,
-{
+    mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
     let deadline = Instant::now() + within;
     loop {
         if let Some(found) = look().await? {

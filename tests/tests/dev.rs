@@ -41,7 +41,9 @@ impl Dev {
         };
         eventually("the address is written", READY_WITHIN, async || {
             ensure!(dev.child.try_wait()?.is_none(), "dev has ended");
-            Ok(dev.folder.join("address").exists().then_some(()))
+            // An earlier run that was killed has left both files.
+            let is_this = dev.pid("dev") == dev.child.id();
+            Ok((is_this && dev.folder.join("address").exists()).then_some(()))
         })
         .await
         .with_context(|| dev_log(folder))?;

@@ -23,6 +23,7 @@ const USER: &str = "postgres";
 /// The longest path of a Unix socket that every system takes.
 const SOCKET_PATH_MAX: usize = 100;
 const START_SECONDS: &str = "90";
+const START_TRIES: u32 = 5;
 const LOG_LINES_SHOWN: usize = 20;
 
 /// How a cluster is to run.
@@ -88,12 +89,22 @@ impl Cluster {
         if self.is_running() {
             return Ok(());
         }
-        let wished = self
-            .options
-            .port
-            .or_else(|| (self.port != 0).then_some(self.port));
-        self.port = free_port(wished)?;
         self.account.own_folder(&self.folder.join("socket"))?;
+        let last = (self.port != 0).then_some(self.port);
+        let wished = self.options.port.or(last);
+        let mut started = self.start_on(free_port(wished)?);
+        for _ in 1..START_TRIES {
+            // Between the look at the port and the start somebody else may have taken it.
+            if !matches!(started, Err(ClusterError::Start { .. })) || port::is_free(self.port) {
+                break;
+            }
+            started = self.start_on(free_port(Some(self.port))?);
+        }
+        started
+    }
+
+    fn start_on(&mut self, port: u16) -> Result<(), ClusterError> {
+        self.port = port;
         let settings = self.data().join("tasker.conf");
         std::fs::write(&settings, self.settings()).map_err(ClusterError::io("write", settings))?;
         let log = self.log();

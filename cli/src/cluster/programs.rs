@@ -39,18 +39,13 @@ fn candidates() -> Vec<PathBuf> {
     found
 }
 
-/// The working folder, and the folder above the `target` folder that this program lies in.
+/// The folders above the working folder and above this program, nearest first: one of them may be the project.
 fn projects() -> Vec<PathBuf> {
-    let built_in = std::env::current_exe().ok().and_then(|program| {
-        let target = program
-            .ancestors()
-            .find(|folder| folder.file_name().is_some_and(|name| name == "target"))?;
-        target.parent().map(Path::to_owned)
-    });
-    std::env::current_dir()
-        .ok()
-        .into_iter()
-        .chain(built_in)
+    let starts = [std::env::current_dir(), std::env::current_exe()];
+    let folders = starts.iter().flatten().flat_map(|start| start.ancestors());
+    folders
+        .filter(|folder| folder.join("pg_extension/install").is_file())
+        .map(Path::to_owned)
         .collect()
 }
 

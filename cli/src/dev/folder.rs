@@ -87,8 +87,14 @@ impl Folder {
     }
 
     /// Nobody is to be sent to an address where nothing answers.
-    pub(crate) fn forget_address(&self) {
+    fn forget_address(&self) {
         let _ = std::fs::remove_file(self.path(ADDRESS));
+    }
+
+    /// Everything has ended: nothing says any longer that something runs here.
+    pub(crate) fn leave(&self) {
+        self.forget_address();
+        let _ = std::fs::remove_file(self.pid_path("dev"));
     }
 
     fn end_leftover(&self, name: &str) -> anyhow::Result<()> {

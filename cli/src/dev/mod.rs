@@ -183,7 +183,7 @@ impl Running {
             program.stop().await;
         }
         blocking(self.cluster, |cluster| Ok(cluster.stop(StopMode::Fast)?)).await?;
-        folder.forget_address();
+        folder.leave();
         Ok(())
     }
 }

@@ -228,7 +228,7 @@ pub struct Verdict {
     pub message: Option<String>,
 }
 
-/// The answer of [`Client::finish_steps`].
+/// The answer of [`Client::finish_steps`](crate::Client::finish_steps).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
     /// One for each outcome, in its order.

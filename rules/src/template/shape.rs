@@ -33,105 +33,109 @@ pub(super) fn findings(document: &Value) -> Vec<Finding> {
     findings
 }
 
+/// Adds what one violation of the schema means to the author.
 fn push(error: &ValidationError<'_>, document: &Value, findings: &mut Vec<Finding>) {
     let pointer = error.instance_path().as_str();
     let here = path::of_pointer(pointer, document);
-    let last = pointer.rsplit('/').next().unwrap_or_default();
-    match error.kind() {
+    let field = pointer.rsplit('/').next().unwrap_or_default();
+    let given = error.instance().as_ref();
+    let (code, here, message) = match error.kind() {
         Kind::AdditionalProperties { unexpected } => {
-            let known = known_fields(pointer, document);
-            for name in unexpected {
-                let hint = did_you_mean(name, known.iter().copied());
-                let message = format!("there is no field {name:?} here{hint}");
-                findings.push(Finding::new(
-                    FindingCode::UnknownField,
-                    path::field(&here, name),
-                    message,
-                ));
-            }
+            return push_unknown(unexpected, pointer, document, &here, findings);
         }
         Kind::Required { property } => {
             let name = property.as_str().unwrap_or_default();
-            let code = if name == "callable" {
+            let is_callable = name == "callable";
+            let code = if is_callable {
                 FindingCode::EmptyCallable
             } else {
                 FindingCode::SchemaInvalid
             };
-            findings.push(Finding::new(
-                code,
-                path::field(&here, name),
-                format!("{name} is missing"),
-            ));
+            (code, path::field(&here, name), format!("{name} is missing"))
         }
-        Kind::Pattern { .. } if matches!(last, "callable" | "method") => {
-            findings.push(Finding::new(
-                FindingCode::EmptyCallable,
-                here,
-                format!("{last} is empty"),
-            ));
-        }
+        Kind::Pattern { .. } if matches!(field, "callable" | "method") => (
+            FindingCode::EmptyCallable,
+            here,
+            format!("{field} is empty"),
+        ),
         Kind::Pattern { .. } => {
             let allowed = description(pointer, document);
-            let message = format!("{} is not allowed here. {allowed}", shown(error.instance()));
-            findings.push(Finding::new(FindingCode::NameInvalid, here, message));
+            (
+                FindingCode::NameInvalid,
+                here,
+                format!("{} is not allowed here. {allowed}", shown(given)),
+            )
         }
+        // What is no text at all is told by its type already.
+        Kind::Enum { .. } if !given.is_string() => return,
         Kind::Enum { options } => {
-            let names = || {
-                options
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .filter_map(Value::as_str)
-            };
-            let given = error.instance();
-            let hint = given
-                .as_str()
-                .map(|given| did_you_mean(given, names()))
-                .unwrap_or_default();
-            let message = format!(
-                "{} is not one of {}{hint}",
-                shown(given),
-                names().collect::<Vec<_>>().join(", ")
-            );
-            let is_type = last == "type"
-                && options
-                    .as_array()
-                    .is_some_and(|names| names.len() == StepType::ALL.len());
-            let code = if is_type && given.is_string() {
+            let code = if is_step_type(options) {
                 FindingCode::UnsupportedType
             } else {
                 FindingCode::SchemaInvalid
             };
-            // What is no text at all is told by its type already.
-            if given.is_string() {
-                findings.push(Finding::new(code, here, message));
-            }
+            (code, here, not_one_of(given, options))
         }
         Kind::Type { .. } => {
-            let given = error.instance();
-            let wants_text = schema_at(pointer, document)
-                .is_some_and(|schema| schema.get("type") == Some(&"string".into()));
-            let hint = if wants_text && (given.is_number() || given.is_boolean()) {
+            let wanted = schema_at(pointer, document)
+                .and_then(|schema| schema.get("type"))
+                .and_then(Value::as_str);
+            let needs_quotes =
+                wanted == Some("string") && (given.is_number() || given.is_boolean());
+            let hint = if needs_quotes {
                 ": put it in quotes"
             } else {
                 ""
             };
-            findings.push(Finding::new(
-                FindingCode::SchemaInvalid,
-                here,
-                describe(error) + hint,
-            ));
+            (FindingCode::SchemaInvalid, here, describe(error) + hint)
         }
-        Kind::UniqueItems => {
-            let message = "a step is named twice here".to_owned();
-            findings.push(Finding::new(FindingCode::SchemaInvalid, here, message));
-        }
-        _ => findings.push(Finding::new(
+        Kind::UniqueItems => (
             FindingCode::SchemaInvalid,
             here,
-            describe(error),
-        )),
+            "a step is named twice here".to_owned(),
+        ),
+        _ => (FindingCode::SchemaInvalid, here, describe(error)),
+    };
+    findings.push(Finding::new(code, here, message));
+}
+
+fn push_unknown(
+    names: &[String],
+    pointer: &str,
+    document: &Value,
+    here: &str,
+    findings: &mut Vec<Finding>,
+) {
+    let known = known_fields(pointer, document);
+    for name in names {
+        let hint = did_you_mean(name, known.iter().copied());
+        let message = format!("there is no field {name:?} here{hint}");
+        findings.push(Finding::new(
+            FindingCode::UnknownField,
+            path::field(here, name),
+            message,
+        ));
     }
+}
+
+fn is_step_type(options: &Value) -> bool {
+    let names = options
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
+    names.eq(StepType::ALL.iter().map(|step_type| step_type.as_str()))
+}
+
+fn not_one_of(given: &Value, options: &Value) -> String {
+    let names: Vec<&str> = options
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let hint = did_you_mean(given.as_str().unwrap_or_default(), names.iter().copied());
+    format!("{} is not one of {}{hint}", shown(given), names.join(", "))
 }
 
 fn shown(value: &Value) -> String {

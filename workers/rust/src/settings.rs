@@ -1,5 +1,6 @@
 //! The program's settings: flags, each with an environment variable.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -110,7 +111,8 @@ impl LogFormat {
     pub(crate) fn start(self, filter: &EnvFilter) {
         let lines = tracing_subscriber::fmt()
             .with_env_filter(filter.clone())
-            .with_writer(std::io::stderr);
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal());
         match self {
             Self::Text => lines.init(),
             Self::Json => lines.json().init(),
