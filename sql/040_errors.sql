@@ -4,11 +4,15 @@
 create function tasker._raise(p_code text, p_message text, p_detail text default null, p_hint text default null) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 begin
-  raise exception using
-    errcode = p_code,
-    message = p_message,
-    detail = coalesce(p_detail, ''),
-    hint = coalesce(p_hint, '');
+  -- An option of raise can be left out, but not be null.
+  if p_detail is null and p_hint is null then
+    raise exception using errcode = p_code, message = p_message;
+  elsif p_detail is null then
+    raise exception using errcode = p_code, message = p_message, hint = p_hint;
+  elsif p_hint is null then
+    raise exception using errcode = p_code, message = p_message, detail = p_detail;
+  end if;
+  raise exception using errcode = p_code, message = p_message, detail = p_detail, hint = p_hint;
 end
 $function$;
 comment on function tasker._raise(text, text, text, text) is 'Raises an error with a SQLSTATE of our own, a detail and a hint.';
@@ -49,13 +53,11 @@ $function$;
 comment on function tasker._require_batch(text, integer) is 'Refuses a batch below zero (22023) or above tasker.max_batch (TK022).';
 
 create function tasker._is_oversized(p_payload jsonb) returns boolean
-language sql stable parallel safe set search_path = pg_catalog, pg_temp as $function$
-  select octet_length(p_payload::text) > tasker._max_payload_bytes()
+language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $function$
+begin
+  return (
+    select octet_length(p_payload::text) > tasker._max_payload_bytes()
+  );
+end
 $function$;
 comment on function tasker._is_oversized(jsonb) is 'Says whether a payload''s text is longer than tasker.max_payload_bytes.';
-
-create function tasker._is_terminal(p_state text) returns boolean
-language sql immutable parallel safe strict set search_path = pg_catalog, pg_temp as $function$
-  select p_state in ('complete', 'error', 'cancelled', 'resolved_manually')
-$function$;
-comment on function tasker._is_terminal(text) is 'Says whether a task''s or a step''s state is terminal; tested against the state machines.';

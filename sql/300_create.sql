@@ -319,12 +319,16 @@ create function tasker.create_task(
   template_name text, namespace text default 'default', context jsonb default '{}', version text default null, idempotency_key text default null,
   priority integer default 0, run_at timestamptz default null, correlation_id uuid default null, parent_correlation_id uuid default null,
   tags text[] default '{}', initiator text default null, source_system text default null, reason text default null) returns uuid
-language sql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
-  select c.task_uuid
-  from tasker._create_tasks(array[row(
-    1, create_task.template_name, coalesce(create_task.namespace, 'default'), create_task.context, create_task.version, create_task.idempotency_key,
-    coalesce(create_task.priority, 0), create_task.run_at, create_task.correlation_id, create_task.parent_correlation_id,
-    coalesce(create_task.tags, '{}'), create_task.initiator, create_task.source_system, create_task.reason)::tasker._request]) c
+language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+begin
+  return (
+    select c.task_uuid
+    from tasker._create_tasks(array[row(
+      1, create_task.template_name, coalesce(create_task.namespace, 'default'), create_task.context, create_task.version, create_task.idempotency_key,
+      coalesce(create_task.priority, 0), create_task.run_at, create_task.correlation_id, create_task.parent_correlation_id,
+      coalesce(create_task.tags, '{}'), create_task.initiator, create_task.source_system, create_task.reason)::tasker._request]) c
+  );
+end
 $function$;
 comment on function tasker.create_task(text, text, jsonb, text, text, integer, timestamptz, uuid, uuid, text[], text, text, text) is
   'Creates a task in the caller''s transaction and gives its key; a repeated idempotency_key gives the task that has it. '
@@ -369,8 +373,11 @@ $function$;
 comment on function tasker._read_requests(jsonb) is 'Reads the requests of create_tasks, refusing what isn''t one (22023, TK022).';
 
 create function tasker.create_tasks(requests jsonb) returns table (ordinal integer, task_uuid uuid, created boolean)
-language sql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
-  select c.ordinal, c.task_uuid, c.created from tasker._create_tasks(tasker._read_requests(create_tasks.requests)) c
+language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+begin
+  return query
+    select c.ordinal, c.task_uuid, c.created from tasker._create_tasks(tasker._read_requests(create_tasks.requests)) c;
+end
 $function$;
 comment on function tasker.create_tasks(jsonb) is
   'Creates any number of tasks in one statement, all or none: a JSON array of objects with the parameters of create_task as keys. '

@@ -13,17 +13,21 @@ $function$;
 comment on function tasker._lock_tasks(uuid[]) is 'Locks tasks in key order.';
 
 create function tasker._task_error(p_task_uuid uuid) returns jsonb
-language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
-  select jsonb_build_object('message', format('step %s failed: %s', d.name, s.error ->> 'message'), 'step_uuid', s.step_uuid, 'step_name', d.name)
-    || coalesce(s.error - 'message', '{}')
-  from (
-    select s.step_uuid, s.template_id, s.error
-    from tasker.steps s
-    where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid) and s.state = 'error'
-    order by s.finished_at, s.step_uuid
-    limit 1
-  ) s
-  cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  return (
+    select jsonb_build_object('message', format('step %s failed: %s', d.name, s.error ->> 'message'), 'step_uuid', s.step_uuid, 'step_name', d.name)
+      || coalesce(s.error - 'message', '{}')
+    from (
+      select s.step_uuid, s.template_id, s.error
+      from tasker.steps s
+      where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid) and s.state = 'error'
+      order by s.finished_at, s.step_uuid
+      limit 1
+    ) s
+    cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
+  );
+end
 $function$;
 comment on function tasker._task_error(uuid) is 'What a task failed of: its first failed step''s error, with the step''s name.';
 
@@ -38,21 +42,25 @@ $function$;
 comment on function tasker._dead_letter_reason(jsonb) is 'The dead letter''s reason, from the error of the step that failed for good.';
 
 create function tasker._snapshot_task(p_task_uuid uuid) returns jsonb
-language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
-  select jsonb_build_object(
-    'task', (select to_jsonb(t) from tasker.tasks t where t.task_uuid = p_task_uuid),
-    'steps', (
-      select coalesce(jsonb_agg(to_jsonb(s) || jsonb_build_object('number', tasker._number_of(s.step_uuid)) order by s.step_uuid), '[]')
-      from tasker.steps s
-      where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid)),
-    'history', (
-      select coalesce(jsonb_agg(to_jsonb(h) order by h.seq), '[]')
-      from (
-        select h.* from tasker.step_transitions h
-        where h.step_uuid > p_task_uuid and h.step_uuid <= tasker._last_step_uuid(p_task_uuid)
-        order by h.seq desc
-        limit 100
-      ) h))
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  return (
+    select jsonb_build_object(
+      'task', (select to_jsonb(t) from tasker.tasks t where t.task_uuid = p_task_uuid),
+      'steps', (
+        select coalesce(jsonb_agg(to_jsonb(s) || jsonb_build_object('number', tasker._number_of(s.step_uuid)) order by s.step_uuid), '[]')
+        from tasker.steps s
+        where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid)),
+      'history', (
+        select coalesce(jsonb_agg(to_jsonb(h) order by h.seq), '[]')
+        from (
+          select h.* from tasker.step_transitions h
+          where h.step_uuid > p_task_uuid and h.step_uuid <= tasker._last_step_uuid(p_task_uuid)
+          order by h.seq desc
+          limit 100
+        ) h))
+  );
+end
 $function$;
 comment on function tasker._snapshot_task(uuid) is 'The task, all its steps and the last 100 history rows of them as they are now.';
 
@@ -112,22 +120,23 @@ comment on function tasker._advance_tasks(tasker._task_delta[], timestamptz, tex
   'Applies the net change of each task''s counters, once, and decides its next state under its row lock.';
 
 create function tasker._task_path(p_from text, p_to text, p_cause text, out event text, out passed_through text[])
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $function$
-  select
-    case p_to
-      when 'steps_in_process' then 'steps_enqueued'
-      when 'waiting_for_retry' then 'retry_scheduled'
-      when 'waiting_for_dependencies' then 'no_dependencies_ready'
-      when 'blocked_by_failures' then 'permanent_failure'
-      when 'error' then 'give_up'
-      when 'complete' then 'all_steps_successful'
-    end,
-    case
-      when p_from = 'waiting_for_retry' and p_to = 'steps_in_process' then array['retry_ready:enqueuing_steps']
-      when p_to = 'error' then array[p_cause || ':evaluating_results', 'permanent_failure:blocked_by_failures']
-      when p_to = 'complete' then array['all_steps_completed:evaluating_results']
-      else array[p_cause || ':evaluating_results']
-    end
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp as $function$
+begin
+  event := case p_to
+    when 'steps_in_process' then 'steps_enqueued'
+    when 'waiting_for_retry' then 'retry_scheduled'
+    when 'waiting_for_dependencies' then 'no_dependencies_ready'
+    when 'blocked_by_failures' then 'permanent_failure'
+    when 'error' then 'give_up'
+    when 'complete' then 'all_steps_successful'
+  end;
+  passed_through := case
+    when p_from = 'waiting_for_retry' and p_to = 'steps_in_process' then array['retry_ready:enqueuing_steps']
+    when p_to = 'error' then array[p_cause || ':evaluating_results', 'permanent_failure:blocked_by_failures']
+    when p_to = 'complete' then array['all_steps_completed:evaluating_results']
+    else array[p_cause || ':evaluating_results']
+  end;
+end
 $function$;
 comment on function tasker._task_path(text, text, text) is
   'The last event and the states passed through on a task''s way from one durable state to another; verify() holds it against the state machine.';

@@ -3,24 +3,28 @@
 -- Lock order: the caller holds the steps and their dependents; here the tasks follow, then the queue rows.
 
 create function tasker._dependents_of(p_settlements tasker._settlement[]) returns tasker._dependent[]
-language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
-  select array_agg(row(k.step_uuid, k.template_id, k.number, k.decrement, s.remaining_dependencies = k.decrement and s.state = 'pending', s.attempt,
-    d.queue_name, d.namespace, d.callable, t.priority, t.correlation_id, false)::tasker._dependent order by t.priority desc, k.step_uuid)
-  from (
-    select tasker._step_uuid(tasker._task_of(x.step_uuid), e.dependent_number) as step_uuid, min(x.template_id) as template_id,
-      e.dependent_number as number, count(*)::integer as decrement
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  return (
+    select array_agg(row(k.step_uuid, k.template_id, k.number, k.decrement, s.remaining_dependencies = k.decrement and s.state = 'pending', s.attempt,
+      d.queue_name, d.namespace, d.callable, t.priority, t.correlation_id, false)::tasker._dependent order by t.priority desc, k.step_uuid)
     from (
-      select array_agg(x.template_id) as template_ids, array_agg(x.number) as numbers, array_agg(x.step_uuid) as step_uuids
-      from unnest(p_settlements) x
-      where x.to_state = 'complete'
-    ) a
-    cross join lateral tasker._dependents(a.template_ids, a.numbers) e
-    cross join lateral (select a.step_uuids[e.ordinal] as step_uuid, a.template_ids[e.ordinal] as template_id) x
-    group by 1, 3
-  ) k
-  cross join lateral (select s.remaining_dependencies, s.state, s.attempt from tasker.steps s where s.step_uuid = k.step_uuid) s
-  cross join lateral (select t.priority, t.correlation_id from tasker.tasks t where t.task_uuid = tasker._task_of(k.step_uuid)) t
-  cross join lateral tasker._step_definitions(array[k.template_id], array[k.number]) d
+      select tasker._step_uuid(tasker._task_of(x.step_uuid), e.dependent_number) as step_uuid, min(x.template_id) as template_id,
+        e.dependent_number as number, count(*)::integer as decrement
+      from (
+        select array_agg(x.template_id) as template_ids, array_agg(x.number) as numbers, array_agg(x.step_uuid) as step_uuids
+        from unnest(p_settlements) x
+        where x.to_state = 'complete'
+      ) a
+      cross join lateral tasker._dependents(a.template_ids, a.numbers) e
+      cross join lateral (select a.step_uuids[e.ordinal] as step_uuid, a.template_ids[e.ordinal] as template_id) x
+      group by 1, 3
+    ) k
+    cross join lateral (select s.remaining_dependencies, s.state, s.attempt from tasker.steps s where s.step_uuid = k.step_uuid) s
+    cross join lateral (select t.priority, t.correlation_id from tasker.tasks t where t.task_uuid = tasker._task_of(k.step_uuid)) t
+    cross join lateral tasker._step_definitions(array[k.template_id], array[k.number]) d
+  );
+end
 $function$;
 comment on function tasker._dependents_of(tasker._settlement[]) is 'The steps whose counters fall by these completions, with what is needed to enqueue those that become ready.';
 
@@ -194,12 +198,6 @@ end
 $function$;
 comment on function tasker._settle(tasker._settlement[], timestamptz, text, text, integer, interval, text[], text[]) is
   'Writes decided changes of steps and all that follows from them, and gives the ready steps handed over to the caller, at most p_limit.';
-
-create function tasker._counts_running(p_state text) returns integer
-language sql immutable parallel safe strict set search_path = pg_catalog, pg_temp as $function$
-  select (p_state in ('enqueued', 'in_progress', 'enqueued_for_orchestration', 'enqueued_as_error_for_orchestration'))::integer
-$function$;
-comment on function tasker._counts_running(text) is 'One for a step state that a task''s counter running counts, else zero.';
 
 create function tasker._fail_settlement(
   p_step_uuid uuid, p_template_id integer, p_attempt integer, p_attempts_used integer, p_msg_id bigint, p_error jsonb, p_retry_after_ms bigint,

@@ -2,50 +2,58 @@
 -- doesn't hand out. Not here: handing over inside finish_steps (410, 520).
 
 create function tasker._meet_messages(p_queue_name text, p_limit integer, p_handlers text[], p_now timestamptz) returns tasker._candidate[]
-language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
-  select array_agg(row(m.msg_id, m.step_uuid, s.template_id, s.state, s.attempt, s.attempts_used, s.error, s.worker_id, s.lease_expires_at, s.retry_at,
-    s.msg_id,
-    case
-      when m.step_uuid is null then 'foreign'
-      when s.step_uuid is null then 'unlocked'
-      when s.msg_id is distinct from m.msg_id then 'orphan'
-      when s.state = 'enqueued' then 'claim'
-      when s.state = 'waiting_for_retry' then case when s.retry_at <= p_now then 'retry' else 'hide' end
-      when s.state = 'in_progress' then case when s.lease_expires_at <= p_now then 'expired' else 'hide' end
-      else 'orphan'
-    end, null)::tasker._candidate order by m.ordinal)
-  from tasker._queue_read(p_queue_name, p_limit, p_handlers, p_now) m
-  left join lateral (
-    select s.step_uuid, s.template_id, s.state, s.attempt, s.attempts_used, s.error, s.worker_id, s.lease_expires_at, s.retry_at, s.msg_id
-    from tasker.steps s
-    where s.step_uuid = m.step_uuid
-    for no key update skip locked
-  ) s on true
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  return (
+    select array_agg(row(m.msg_id, m.step_uuid, s.template_id, s.state, s.attempt, s.attempts_used, s.error, s.worker_id, s.lease_expires_at, s.retry_at,
+      s.msg_id,
+      case
+        when m.step_uuid is null then 'foreign'
+        when s.step_uuid is null then 'unlocked'
+        when s.msg_id is distinct from m.msg_id then 'orphan'
+        when s.state = 'enqueued' then 'claim'
+        when s.state = 'waiting_for_retry' then case when s.retry_at <= p_now then 'retry' else 'hide' end
+        when s.state = 'in_progress' then case when s.lease_expires_at <= p_now then 'expired' else 'hide' end
+        else 'orphan'
+      end, null)::tasker._candidate order by m.ordinal)
+    from tasker._queue_read(p_queue_name, p_limit, p_handlers, p_now) m
+    left join lateral (
+      select s.step_uuid, s.template_id, s.state, s.attempt, s.attempts_used, s.error, s.worker_id, s.lease_expires_at, s.retry_at, s.msg_id
+      from tasker.steps s
+      where s.step_uuid = m.step_uuid
+      for no key update skip locked
+    ) s on true
+  );
+end
 $function$;
 comment on function tasker._meet_messages(text, integer, text[], timestamptz) is
   'Locks visible messages and their steps without waiting, and says what each message calls for.';
 
 create function tasker._judge_expired(p_candidates tasker._candidate[], p_now timestamptz) returns tasker._candidate[]
-language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
   -- The first crash in a row is retried at once; a later one waits for its backoff; without attempts left the step fails.
-  select array_agg(row(c.msg_id, c.step_uuid, c.template_id, c.state, c.attempt, c.attempts_used, e.error, c.worker_id, c.lease_expires_at, c.retry_at,
-    c.step_msg_id,
-    case
-      when c.decision = 'unlocked' and not exists (select from tasker.steps s where s.step_uuid = c.step_uuid) then 'orphan'
-      when c.decision <> 'expired' then c.decision
-      when d.delay_ms is null then 'settle'
-      when c.error ->> 'type' = 'lease_expired' and d.delay_ms > 0 then 'settle'
-      else 'take_over'
-    end, d.delay_ms)::tasker._candidate order by c.ordinal)
-  from unnest(p_candidates) with ordinality c(msg_id, step_uuid, template_id, state, attempt, attempts_used, error, worker_id, lease_expires_at, retry_at,
-    step_msg_id, decision, delay_ms, ordinal)
-  cross join lateral (
-    select case c.decision when 'expired'
-      then tasker._retry_delay_ms(c.template_id, tasker._number_of(c.step_uuid), c.attempts_used, true, null, random()) end as delay_ms
-  ) d
-  cross join lateral (
-    select case c.decision when 'expired' then tasker._lease_expired_error(c.worker_id, c.attempt, c.lease_expires_at) else c.error end as error
-  ) e
+  return (
+    select array_agg(row(c.msg_id, c.step_uuid, c.template_id, c.state, c.attempt, c.attempts_used, e.error, c.worker_id, c.lease_expires_at, c.retry_at,
+      c.step_msg_id,
+      case
+        when c.decision = 'unlocked' and not exists (select from tasker.steps s where s.step_uuid = c.step_uuid) then 'orphan'
+        when c.decision <> 'expired' then c.decision
+        when d.delay_ms is null then 'settle'
+        when c.error ->> 'type' = 'lease_expired' and d.delay_ms > 0 then 'settle'
+        else 'take_over'
+      end, d.delay_ms)::tasker._candidate order by c.ordinal)
+    from unnest(p_candidates) with ordinality c(msg_id, step_uuid, template_id, state, attempt, attempts_used, error, worker_id, lease_expires_at, retry_at,
+      step_msg_id, decision, delay_ms, ordinal)
+    cross join lateral (
+      select case c.decision when 'expired'
+        then tasker._retry_delay_ms(c.template_id, tasker._number_of(c.step_uuid), c.attempts_used, true, null, random()) end as delay_ms
+    ) d
+    cross join lateral (
+      select case c.decision when 'expired' then tasker._lease_expired_error(c.worker_id, c.attempt, c.lease_expires_at) else c.error end as error
+    ) e
+  );
+end
 $function$;
 comment on function tasker._judge_expired(tasker._candidate[], timestamptz) is 'Decides what becomes of steps whose lease has ended.';
 
@@ -222,7 +230,8 @@ begin
     v_due_at := least(v_due_at, tasker._queue_due_at(v_queue.queue_name, work_due_in_ms.handlers));
     exit when v_due_at <= v_now;
   end loop;
-  return ceil(extract(epoch from greatest(v_due_at - v_now, interval '0')) * 1000);
+  -- greatest() passes over nulls: without a message there is no time to wait for.
+  return case when v_due_at is not null then ceil(extract(epoch from greatest(v_due_at - v_now, interval '0')) * 1000) end;
 end
 $function$;
 comment on function tasker.work_due_in_ms(text[], text[]) is

@@ -71,44 +71,50 @@ $function$;
 comment on function tasker._lock_outcomes(tasker._outcome[]) is 'Locks the steps of the outcomes and their dependents in key order.';
 
 create function tasker._judge(p_outcomes tasker._outcome[], p_now timestamptz) returns tasker._judgement[]
-language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
-  select array_agg(row(j.ordinal, j.step_uuid, j.attempt, v.verdict,
-    case v.verdict
-      when 'invalid' then case when j.problem is not null then j.code when j.state is null then 'TK002' else 'TK010' end
-      when 'lost' then 'TK011' when 'cancelled' then 'TK012' when 'accepted' then case when j.violation is not null then 'TK021' end end,
-    case v.verdict
-      when 'invalid' then coalesce(j.problem, case when j.state is null then 'step not found' else format('step is %s: its outcome can''t be changed by %s', j.state, j.status) end)
-      when 'lost' then format('attempt %s owns the step now', j.row_attempt)
-      when 'cancelled' then 'step was cancelled'
-      when 'timed_out' then 'the attempt ran past its timeout and was failed'
-      when 'accepted' then j.violation end,
-    case when v.verdict = 'accepted' then tasker._settlement_of(j.step_uuid, j.template_id, j.attempt, j.attempts_used, j.msg_id, j.status, j.result,
-      j.error, j.checkpoint, j.violation, j.is_retryable, p_now) end)::tasker._judgement order by j.ordinal)
-  from (
-    select o.ordinal, o.step_uuid, o.attempt, o.status, o.result, o.error, o.checkpoint, o.code, o.problem, s.state, s.template_id, s.attempts_used,
-      s.msg_id, s.attempt as row_attempt, s.result as row_result, s.error as row_error, d.is_retryable,
-      row_number() over (partition by o.step_uuid order by o.problem is not null, o.ordinal) as rank,
-      case when o.problem is null and o.status = 'complete' and s.state = 'in_progress' and s.attempt = o.attempt and d.has_result_schema
-        then tasker._result_problem(s.template_id, d.number, coalesce(o.result, 'null')::text) end as violation
-    from unnest(p_outcomes) o
-    left join lateral (
-      select s.state, s.template_id, s.attempt, s.attempts_used, s.msg_id, s.result, s.error from tasker.steps s where s.step_uuid = o.step_uuid
-    ) s on true
-    left join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(o.step_uuid)]) d on s.template_id is not null
-  ) j
-  cross join lateral (
-    select case
-      when j.problem is not null or j.state is null then 'invalid'
-      when j.state = 'cancelled' then 'cancelled'
-      when j.status in ('release', 'yield') and j.state = 'enqueued' and j.row_attempt = j.attempt + 1 then 'repeated'
-      when j.row_attempt <> j.attempt then 'lost'
-      when j.state = 'in_progress' then case when j.rank = 1 then 'accepted' else 'invalid' end
-      when j.status = 'complete' and j.state = 'complete' and j.row_result is not distinct from coalesce(j.result, 'null') then 'repeated'
-      when j.state in ('waiting_for_retry', 'error', 'enqueued') and j.row_error ->> 'type' = 'timed_out' then 'timed_out'
-      when j.status = 'fail' and j.state in ('waiting_for_retry', 'error', 'enqueued') and j.row_error ->> 'message' = j.error ->> 'message' then 'repeated'
-      else 'invalid'
-    end as verdict
-  ) v
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  return (
+    select array_agg(row(j.ordinal, j.step_uuid, j.attempt, v.verdict,
+      case v.verdict
+        when 'invalid' then case when j.problem is not null then j.code when j.state is null then 'TK002' else 'TK010' end
+        when 'lost' then 'TK011' when 'cancelled' then 'TK012' when 'accepted' then case when j.violation is not null then 'TK021' end end,
+      case v.verdict
+        when 'invalid' then coalesce(j.problem, case when j.state is null then 'step not found' else format('step is %s: its outcome can''t be changed by %s', j.state, j.status) end)
+        when 'lost' then format('attempt %s owns the step now', j.row_attempt)
+        when 'cancelled' then 'step was cancelled'
+        when 'timed_out' then 'the attempt ran past its timeout and was failed'
+        when 'accepted' then j.violation end,
+      case when v.verdict = 'accepted' then tasker._settlement_of(j.step_uuid, j.template_id, j.attempt, j.attempts_used, j.msg_id, j.status, j.result,
+        j.error, j.checkpoint, j.violation, j.is_retryable, p_now) end)::tasker._judgement order by j.ordinal)
+    from (
+      select o.ordinal, o.step_uuid, o.attempt, o.status, o.result, o.error, o.checkpoint, o.code, o.problem, s.state, s.template_id, s.attempts_used,
+        s.msg_id, s.attempt as row_attempt, s.result as row_result, s.error as row_error, d.is_retryable,
+        row_number() over (partition by o.step_uuid order by o.problem is not null, o.ordinal) as rank,
+        case when o.problem is null and o.status = 'complete' and s.state = 'in_progress' and s.attempt = o.attempt and d.has_result_schema
+          then tasker._result_problem(s.template_id, d.number, coalesce(o.result, 'null')::text) end as violation
+      from unnest(p_outcomes) o
+      left join lateral (
+        select s.state, s.template_id, s.attempt, s.attempts_used, s.msg_id, s.result, s.error from tasker.steps s where s.step_uuid = o.step_uuid
+      ) s on true
+      -- Nothing is asked for a step that isn't there: a condition of the join alone would come after the call.
+      left join lateral tasker._step_definitions(case when s.template_id is null then '{}' else array[s.template_id] end,
+        case when s.template_id is null then '{}' else array[tasker._number_of(o.step_uuid)] end) d on true
+    ) j
+    cross join lateral (
+      select case
+        when j.problem is not null or j.state is null then 'invalid'
+        when j.state = 'cancelled' then 'cancelled'
+        when j.status in ('release', 'yield') and j.state = 'enqueued' and j.row_attempt = j.attempt + 1 then 'repeated'
+        when j.row_attempt <> j.attempt then 'lost'
+        when j.state = 'in_progress' then case when j.rank = 1 then 'accepted' else 'invalid' end
+        when j.status = 'complete' and j.state = 'complete' and j.row_result is not distinct from coalesce(j.result, 'null') then 'repeated'
+        when j.state in ('waiting_for_retry', 'error', 'enqueued') and j.row_error ->> 'type' = 'timed_out' then 'timed_out'
+        when j.status = 'fail' and j.state in ('waiting_for_retry', 'error', 'enqueued') and j.row_error ->> 'message' = j.error ->> 'message' then 'repeated'
+        else 'invalid'
+      end as verdict
+    ) v
+  );
+end
 $function$;
 comment on function tasker._judge(tasker._outcome[], timestamptz) is 'Gives each outcome its verdict under the step locks, and decides the change that an accepted one causes.';
 
@@ -224,11 +230,15 @@ $function$;
 comment on function tasker._repeat_answer(uuid, text) is 'The answer given to a request_id before, if any (22023 when another worker used it).';
 
 create function tasker._still_held(p_answer tasker.finish_requests) returns uuid[]
-language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
-  select coalesce(array_agg(c.step_uuid order by c.ordinal), '{}')
-  from unnest(p_answer.claimed_steps, p_answer.claimed_attempts) with ordinality c(step_uuid, attempt, ordinal)
-  cross join lateral (select s.state, s.attempt from tasker.steps s where s.step_uuid = c.step_uuid) s
-  where s.state = 'in_progress' and s.attempt = c.attempt
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  return (
+    select coalesce(array_agg(c.step_uuid order by c.ordinal), '{}')
+    from unnest(p_answer.claimed_steps, p_answer.claimed_attempts) with ordinality c(step_uuid, attempt, ordinal)
+    cross join lateral (select s.state, s.attempt from tasker.steps s where s.step_uuid = c.step_uuid) s
+    where s.state = 'in_progress' and s.attempt = c.attempt
+  );
+end
 $function$;
 comment on function tasker._still_held(tasker.finish_requests) is 'The steps of an earlier answer whose claims still stand.';
 

@@ -87,8 +87,9 @@ begin
     left join lateral (select s.* from tasker.steps s where s.step_uuid = h.step_uuid) s on true
     left join lateral (
       select d.timeout_seconds, s.started_at + make_interval(secs => d.timeout_seconds) as ends_at
-      from tasker._step_definitions(array[s.template_id], array[tasker._number_of(h.step_uuid)]) d
-    ) d on s.template_id is not null
+      from tasker._step_definitions(case when s.template_id is null then '{}' else array[s.template_id] end,
+        case when s.template_id is null then '{}' else array[tasker._number_of(h.step_uuid)] end) d
+    ) d on true
     order by h.ordinal);
 
   update tasker.steps s

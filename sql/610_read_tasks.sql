@@ -55,22 +55,25 @@ create type tasker.step as (
 comment on type tasker.step is 'A step as get_step and list_steps show it.';
 
 create function tasker._task_rows(p_task_uuids uuid[]) returns setof tasker.task
-language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
-  select t.task_uuid, n.name, x.name, x.version, t.state, t.context, t.priority::integer, t.tags, t.correlation_id, t.parent_correlation_id,
-    t.idempotency_key, t.initiator, t.source_system, t.reason, t.run_at, t.created_at, t.started_at, t.finished_at, t.paused_at,
-    -- A task that has not started has no step rows yet.
-    greatest(c.total, case when t.started_at is null then x.steps_count else 0 end), c.done, c.failed, t.error
-  from unnest(p_task_uuids) with ordinality u(task_uuid, ordinal)
-  cross join lateral (select t.* from tasker.tasks t where t.task_uuid = u.task_uuid) t
-  cross join lateral (select x.name, x.version, x.namespace_id, x.steps_count from tasker.templates x where x.template_id = t.template_id) x
-  cross join lateral (select n.name from tasker.namespaces n where n.namespace_id = t.namespace_id) n
-  cross join lateral (
-    select count(*)::integer as total, (count(*) filter (where s.state in ('complete', 'resolved_manually')))::integer as done,
-      (count(*) filter (where s.state = 'error'))::integer as failed
-    from tasker.steps s
-    where s.step_uuid > t.task_uuid and s.step_uuid <= tasker._last_step_uuid(t.task_uuid)
-  ) c
-  order by u.ordinal
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  return query
+    select t.task_uuid, n.name, x.name, x.version, t.state, t.context, t.priority::integer, t.tags, t.correlation_id, t.parent_correlation_id,
+      t.idempotency_key, t.initiator, t.source_system, t.reason, t.run_at, t.created_at, t.started_at, t.finished_at, t.paused_at,
+      -- A task that has not started has no step rows yet.
+      greatest(c.total, case when t.started_at is null then x.steps_count else 0 end), c.done, c.failed, t.error
+    from unnest(p_task_uuids) with ordinality u(task_uuid, ordinal)
+    cross join lateral (select t.* from tasker.tasks t where t.task_uuid = u.task_uuid) t
+    cross join lateral (select x.name, x.version, x.namespace_id, x.steps_count from tasker.templates x where x.template_id = t.template_id) x
+    cross join lateral (select n.name from tasker.namespaces n where n.namespace_id = t.namespace_id) n
+    cross join lateral (
+      select count(*)::integer as total, (count(*) filter (where s.state in ('complete', 'resolved_manually')))::integer as done,
+        (count(*) filter (where s.state = 'error'))::integer as failed
+      from tasker.steps s
+      where s.step_uuid > t.task_uuid and s.step_uuid <= tasker._last_step_uuid(t.task_uuid)
+    ) c
+    order by u.ordinal;
+end
 $function$;
 comment on function tasker._task_rows(uuid[]) is 'The rows of tasks, in the order given.';
 
@@ -119,14 +122,17 @@ comment on function tasker.list_tasks(text, text, text[], text[], jsonb, timesta
   'Lists tasks, newest first; every filter given must hold, after is the last task_uuid of the page before, limit 1 to 1000. Errors: 22023.';
 
 create function tasker._step_rows(p_from uuid, p_to uuid) returns setof tasker.step
-language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
-  select s.step_uuid, tasker._task_of(s.step_uuid), d.name, d.type, null::integer, s.state, s.attempt, s.attempts_used, d.max_attempts,
-    tasker._handler_of(s.template_id, d.number), s.inputs, s.result, s.error, s.checkpoint, s.worker_id, s.lease_expires_at, s.retry_at,
-    s.remaining_dependencies, d.dependencies, s.created_at, s.enqueued_at, s.started_at, s.finished_at
-  from tasker.steps s
-  cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
-  where s.step_uuid >= p_from and s.step_uuid <= p_to
-  order by s.step_uuid
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  return query
+    select s.step_uuid, tasker._task_of(s.step_uuid), d.name, d.type, null::integer, s.state, s.attempt, s.attempts_used, d.max_attempts,
+      tasker._handler_of(s.template_id, d.number), s.inputs, s.result, s.error, s.checkpoint, s.worker_id, s.lease_expires_at, s.retry_at,
+      s.remaining_dependencies, d.dependencies, s.created_at, s.enqueued_at, s.started_at, s.finished_at
+    from tasker.steps s
+    cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
+    where s.step_uuid >= p_from and s.step_uuid <= p_to
+    order by s.step_uuid;
+end
 $function$;
 comment on function tasker._step_rows(uuid, uuid) is 'The rows of the steps in a range of keys, in their order.';
 

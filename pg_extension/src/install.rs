@@ -39,6 +39,8 @@ extension_sql_file!(
         states::_next_task_state,
         states::_is_task_path,
         states::_is_step_path,
+        states::_is_terminal,
+        states::_counts_running,
         templates::_check_template,
         templates::_compile_template,
     ]

@@ -7,6 +7,8 @@
 //! - [`Scenario`]: the SQL functions in a transaction that is rolled back, with the clock moved by hand
 //! - [`eventually`]: waits for a condition, not for a time
 //! - [`examples`]: the example templates
+//! - [`following`]: tasks created and followed
+//! - [`http`]: requests to the server
 //!
 //! `TASKER_TEST_PG_BIN` names the bin folder of the PostgreSQL to test on; without it, it is the project's private install.
 //! The extension and the programs must be built before: `tests/run` does both.
@@ -15,6 +17,8 @@ mod cluster;
 mod database;
 pub mod examples;
 mod folders;
+pub mod http;
+pub mod following;
 mod program;
 pub mod scenario;
 mod stamp;

@@ -128,7 +128,7 @@ impl Scenario {
         self.session
             .execute(sqlx::raw_sql(sql))
             .await
-            .with_context(|| sql.to_owned())?;
+            .with_context(|| brief(sql))?;
         Ok(())
     }
 
@@ -141,7 +141,7 @@ impl Scenario {
         let row: (T,) = sqlx::query_as(sql)
             .fetch_one(&mut self.session)
             .await
-            .with_context(|| sql.to_owned())?;
+            .with_context(|| brief(sql))?;
         Ok(row.0)
     }
 
@@ -151,7 +151,7 @@ impl Scenario {
         sqlx::query_scalar(&wrapped)
             .fetch_all(&mut self.session)
             .await
-            .with_context(|| sql.to_owned())
+            .with_context(|| brief(sql))
     }
 
     /// The one row that a query gives, as an object.
@@ -159,7 +159,7 @@ impl Scenario {
         let rows = self.rows(sql).await?;
         match <[Value; 1]>::try_from(rows) {
             Ok([row]) => Ok(row),
-            Err(rows) => bail!("{} rows instead of one: {sql}", rows.len()),
+            Err(rows) => bail!("{} rows instead of one: {}", rows.len(), brief(sql)),
         }
     }
 
@@ -169,7 +169,7 @@ impl Scenario {
         let tried = self.session.execute(sqlx::raw_sql(sql)).await;
         self.run("rollback to before_it").await?;
         let Err(error) = tried else {
-            bail!("this was not refused: {sql}");
+            bail!("this was not refused: {}", brief(sql));
         };
         refusal(&error)
     }
@@ -306,4 +306,9 @@ pub fn refusal(error: &sqlx::Error) -> anyhow::Result<Refusal> {
         detail: error.detail().unwrap_or_default().to_owned(),
         hint: error.hint().unwrap_or_default().to_owned(),
     })
+}
+
+/// As much of a statement as tells it from others.
+fn brief(sql: &str) -> String {
+    sql.chars().take(500).collect()
 }

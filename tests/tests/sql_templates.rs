@@ -40,20 +40,42 @@ fn codes(findings: &[Value]) -> Vec<&str> {
 async fn a_template_is_registered_from_yaml_and_from_json() -> anyhow::Result<()> {
     let mut sql = Scenario::new().await?;
     let yaml = sql
-        .row(&format!("select * from tasker.register_template('{ONE}'::text)"))
+        .row(&format!(
+            "select * from tasker.register_template('{ONE}'::text)"
+        ))
         .await?;
     assert_eq!(
-        (&yaml["namespace"], &yaml["name"], &yaml["version"], &yaml["created"]),
-        (&json!("default"), &json!("one"), &json!("1.0.0"), &json!(true))
+        (
+            &yaml["namespace"],
+            &yaml["name"],
+            &yaml["version"],
+            &yaml["created"]
+        ),
+        (
+            &json!("default"),
+            &json!("one"),
+            &json!("1.0.0"),
+            &json!(true)
+        )
     );
     let document = json!({"name": "two", "namespace_name": "shop", "version": "1.0.0", "steps": [{"name": "a", "handler": {"callable": "t.a"}}]});
     let row = sql
-        .row(&format!("select * from tasker.register_template({})", quoted(&document)))
+        .row(&format!(
+            "select * from tasker.register_template({})",
+            quoted(&document)
+        ))
         .await?;
-    assert_eq!((&row["namespace"], &row["created"]), (&json!("shop"), &json!(true)));
-    let stored = sql.row("select * from tasker.get_template('two', 'shop')").await?;
+    assert_eq!(
+        (&row["namespace"], &row["created"]),
+        (&json!("shop"), &json!(true))
+    );
+    let stored = sql
+        .row("select * from tasker.get_template('two', 'shop')")
+        .await?;
     assert_eq!(stored["definition"], document);
-    let source: String = sql.value("select source from tasker.get_template('one')").await?;
+    let source: String = sql
+        .value("select source from tasker.get_template('one')")
+        .await?;
     assert_eq!(source, ONE);
     sql.verify().await
 }
@@ -64,15 +86,25 @@ async fn the_same_content_again_changes_nothing_and_gives_the_same_key() -> anyh
     let register = format!("select * from tasker.register_template('{ONE}'::text)");
     let first = sql.row(&register).await?;
     let again = sql.row(&register).await?;
-    assert_eq!((&first["created"], &again["created"]), (&json!(true), &json!(false)));
+    assert_eq!(
+        (&first["created"], &again["created"]),
+        (&json!(true), &json!(false))
+    );
     assert_eq!(first["template_uuid"], again["template_uuid"]);
     // Written otherwise, but the same document.
     let json = json!({"steps": [{"handler": {"callable": "t.a"}, "name": "a"}], "version": "1.0.0", "name": "one"});
     let other = sql
-        .row(&format!("select * from tasker.register_template({})", quoted(&json)))
+        .row(&format!(
+            "select * from tasker.register_template({})",
+            quoted(&json)
+        ))
         .await?;
     assert_eq!(other["created"], json!(false));
-    assert_eq!(sql.value::<i64>("select count(*) from tasker.templates").await?, 1);
+    assert_eq!(
+        sql.value::<i64>("select count(*) from tasker.templates")
+            .await?,
+        1
+    );
     Ok(())
 }
 
@@ -82,12 +114,20 @@ async fn other_content_under_a_registered_version_is_refused() -> anyhow::Result
     sql.register(ONE).await?;
     let changed = ONE.replace("t.a", "t.b");
     let refusal = sql
-        .refused(&format!("select tasker.register_template('{changed}'::text)"))
+        .refused(&format!(
+            "select tasker.register_template('{changed}'::text)"
+        ))
         .await?;
     assert_eq!(refusal.code, "TK014");
-    assert!(refusal.message.contains("one") && refusal.message.contains("1.0.0"), "{}", refusal.message);
+    assert!(
+        refusal.message.contains("one") && refusal.message.contains("1.0.0"),
+        "{}",
+        refusal.message
+    );
     assert!(refusal.hint.contains("new version"), "{}", refusal.hint);
-    let source: String = sql.value("select source from tasker.get_template('one')").await?;
+    let source: String = sql
+        .value("select source from tasker.get_template('one')")
+        .await?;
     assert_eq!(source, ONE);
     Ok(())
 }
@@ -103,16 +143,41 @@ async fn every_finding_about_a_bad_template_is_told_at_once_with_its_path() -> a
     let (code, detail) = refused_findings(&mut sql, &bad).await?;
     assert_eq!(code, "TK020");
     assert_eq!(detail, Value::Array(told.clone()));
-    for wanted in ["EMPTY_CALLABLE", "MISSING_DEPENDENCY", "DUPLICATE_STEP_NAME", "UNKNOWN_FIELD"] {
-        assert!(codes(&told).contains(&wanted), "{wanted} is not in {told:?}");
+    for wanted in [
+        "EMPTY_CALLABLE",
+        "MISSING_DEPENDENCY",
+        "DUPLICATE_STEP_NAME",
+        "UNKNOWN_FIELD",
+    ] {
+        assert!(
+            codes(&told).contains(&wanted),
+            "{wanted} is not in {told:?}"
+        );
     }
-    let unknown = told.iter().find(|finding| finding["code"] == "UNKNOWN_FIELD");
+    let unknown = told
+        .iter()
+        .find(|finding| finding["code"] == "UNKNOWN_FIELD");
     let unknown = unknown.map(|finding| (finding["path"].clone(), finding["message"].to_string()));
     let (path, message) = unknown.unwrap_or_default();
-    assert!(path.as_str().is_some_and(|path| path.starts_with("steps[2]")), "{path}");
-    assert!(message.contains("retry"), "the nearest known name is not in {message}");
-    assert_eq!(sql.value::<i64>("select count(*) from tasker.templates").await?, 0);
-    assert_eq!(sql.value::<i64>("select count(*) from tasker.namespaces").await?, 0);
+    assert!(
+        path.as_str()
+            .is_some_and(|path| path.starts_with("steps[2]")),
+        "{path}"
+    );
+    assert!(
+        message.contains("retry"),
+        "the nearest known name is not in {message}"
+    );
+    assert_eq!(
+        sql.value::<i64>("select count(*) from tasker.templates")
+            .await?,
+        0
+    );
+    assert_eq!(
+        sql.value::<i64>("select count(*) from tasker.namespaces")
+            .await?,
+        0
+    );
     Ok(())
 }
 
@@ -132,9 +197,24 @@ async fn a_cycle_is_refused_and_its_path_named() -> anyhow::Result<()> {
         .find(|finding| finding["code"] == "CYCLE_DETECTED")
         .and_then(|finding| finding["message"].as_str().map(str::to_owned))
         .unwrap_or_default();
-    let turns = ["a -> b -> c -> a", "b -> c -> a -> b", "c -> a -> b -> c", "a → b → c → a", "b → c → a → b", "c → a → b → c",
-        "a -> c -> b -> a", "c -> b -> a -> c", "b -> a -> c -> b", "a → c → b → a", "c → b → a → c", "b → a → c → b"];
-    assert!(turns.iter().any(|turn| message.contains(turn)), "no ring in: {message}");
+    let turns = [
+        "a -> b -> c -> a",
+        "b -> c -> a -> b",
+        "c -> a -> b -> c",
+        "a → b → c → a",
+        "b → c → a → b",
+        "c → a → b → c",
+        "a -> c -> b -> a",
+        "c -> b -> a -> c",
+        "b -> a -> c -> b",
+        "a → c → b → a",
+        "c → b → a → c",
+        "b → a → c → b",
+    ];
+    assert!(
+        turns.iter().any(|turn| message.contains(turn)),
+        "no ring in: {message}"
+    );
     assert!(!message.contains("free"), "{message}");
     Ok(())
 }
@@ -142,23 +222,52 @@ async fn a_cycle_is_refused_and_its_path_named() -> anyhow::Result<()> {
 #[tokio::test]
 async fn malformed_yaml_is_told_with_line_and_column() -> anyhow::Result<()> {
     let mut sql = Scenario::new().await?;
-    let (code, detail) = refused_findings(&mut sql, "name: x\nversion: 1.0.0\nsteps:\n  - name: [a\n  b: }\n").await?;
+    let (code, detail) = refused_findings(
+        &mut sql,
+        "name: x\nversion: 1.0.0\nsteps:\n  - name: [a\n  b: }\n",
+    )
+    .await?;
     assert_eq!(code, "TK020");
     assert_eq!(detail[0]["code"], "SCHEMA_INVALID");
     assert_eq!(detail[0]["path"], "");
     let message = detail[0]["message"].as_str().unwrap_or_default();
-    assert!(message.starts_with("line 5, column ") || message.starts_with("line 4, column "), "{message}");
+    assert!(
+        message.starts_with("line 5, column ") || message.starts_with("line 4, column "),
+        "{message}"
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn step_types_that_are_not_built_are_refused_by_name() -> anyhow::Result<()> {
     let mut sql = Scenario::new().await?;
-    for step_type in ["decision", "deferred_convergence", "batchable", "batch_worker", "map", "signal", "timer", "task"] {
-        let told = findings(&mut sql, &with_steps(&format!("{{name: a, type: {step_type}, handler: {{callable: x}}}}"))).await?;
-        assert!(codes(&told).contains(&"UNSUPPORTED_TYPE"), "{step_type}: {told:?}");
+    for step_type in [
+        "decision",
+        "deferred_convergence",
+        "batchable",
+        "batch_worker",
+        "map",
+        "signal",
+        "timer",
+        "task",
+    ] {
+        let told = findings(
+            &mut sql,
+            &with_steps(&format!(
+                "{{name: a, type: {step_type}, handler: {{callable: x}}}}"
+            )),
+        )
+        .await?;
+        assert!(
+            codes(&told).contains(&"UNSUPPORTED_TYPE"),
+            "{step_type}: {told:?}"
+        );
     }
-    let told = findings(&mut sql, &with_steps("{name: a, handler: {callable: 'sql:s.f'}}")).await?;
+    let told = findings(
+        &mut sql,
+        &with_steps("{name: a, handler: {callable: 'sql:s.f'}}"),
+    )
+    .await?;
     assert!(codes(&told).contains(&"UNSUPPORTED_TYPE"), "{told:?}");
     Ok(())
 }
@@ -167,41 +276,79 @@ async fn step_types_that_are_not_built_are_refused_by_name() -> anyhow::Result<(
 async fn more_steps_than_the_limit_are_refused_by_their_own_code() -> anyhow::Result<()> {
     let mut sql = Scenario::new().await?;
     let steps = |count: u32| {
-        let steps: Vec<_> = (0..count).map(|n| json!({"name": format!("s{n}"), "handler": {"callable": "x"}})).collect();
+        let steps: Vec<_> = (0..count)
+            .map(|n| json!({"name": format!("s{n}"), "handler": {"callable": "x"}}))
+            .collect();
         quoted(&json!({"name": "wide", "version": "1.0.0", "steps": steps}))
     };
     let refusal = sql
-        .refused(&format!("select tasker.register_template({})", steps(10_001)))
+        .refused(&format!(
+            "select tasker.register_template({})",
+            steps(10_001)
+        ))
         .await?;
     assert_eq!(refusal.code, "TK022");
     sql.run("set local tasker.max_template_steps = 2").await?;
-    let refusal = sql.refused(&format!("select tasker.register_template({})", steps(3))).await?;
+    let refusal = sql
+        .refused(&format!("select tasker.register_template({})", steps(3)))
+        .await?;
     assert_eq!(refusal.code, "TK022");
-    sql.run(&format!("select tasker.register_template({})", steps(2))).await
+    sql.run(&format!("select tasker.register_template({})", steps(2)))
+        .await
 }
 
 #[tokio::test]
 async fn validating_never_raises() -> anyhow::Result<()> {
     let mut sql = Scenario::new().await?;
     let texts = [
-        "", " ", "null", "42", "- a\n- b", "{", "\t", "name: &a [*a]", "&a [*a, *a]", "!!binary x", "%YAML 9.9\n---\n", "---\na: 1\n---\nb: 2\n",
-        "{name: 1, steps: {}}", "{name: x, version: 1.0.0, steps: [null]}", "{name: x, version: 1.0.0, steps: [{name: a, handler: 3}]}",
-        "{a: 1, a: 2}", "\u{feff}name: x", "name: \"\\ud800\"",
+        "",
+        " ",
+        "null",
+        "42",
+        "- a\n- b",
+        "{",
+        "\t",
+        "name: &a [*a]",
+        "&a [*a, *a]",
+        "!!binary x",
+        "%YAML 9.9\n---\n",
+        "---\na: 1\n---\nb: 2\n",
+        "{name: 1, steps: {}}",
+        "{name: x, version: 1.0.0, steps: [null]}",
+        "{name: x, version: 1.0.0, steps: [{name: a, handler: 3}]}",
+        "{a: 1, a: 2}",
+        "\u{feff}name: x",
+        "name: \"\\ud800\"",
     ];
     for text in texts {
         let told = findings(&mut sql, text).await?;
-        assert!(told.iter().any(|finding| finding["severity"] == "error"), "nothing said of {text:?}");
+        assert!(
+            told.iter().any(|finding| finding["severity"] == "error"),
+            "nothing said of {text:?}"
+        );
     }
-    for document in ["null", "[]", "1e400", "\"x\"", "{\"name\": null, \"steps\": [[]]}"] {
+    for document in [
+        "null",
+        "[]",
+        "1e400",
+        "\"x\"",
+        "{\"name\": null, \"steps\": [[]]}",
+    ] {
         let count: i64 = sql
             .value(&format!("select count(*) from tasker.validate_template('{document}'::jsonb) where severity = 'error'"))
             .await?;
         assert!(count > 0, "nothing said of {document}");
     }
     for null in ["null::text", "null::jsonb"] {
-        let count: i64 = sql.value(&format!("select count(*) from tasker.validate_template({null})")).await?;
+        let count: i64 = sql
+            .value(&format!(
+                "select count(*) from tasker.validate_template({null})"
+            ))
+            .await?;
         assert_eq!(count, 1);
-        let refusal = sql.refused(&format!("select tasker.register_template({null})")).await?;
+        let refusal = sql
+            .refused(&format!("select tasker.register_template({null})"))
+            .await?;
         assert_eq!(refusal.code, "22023");
     }
     Ok(())
@@ -210,10 +357,18 @@ async fn validating_never_raises() -> anyhow::Result<()> {
 #[tokio::test]
 async fn warnings_do_not_stop_a_registration() -> anyhow::Result<()> {
     let mut sql = Scenario::new().await?;
-    let loose = with_steps("{name: a, handler: {callable: x}}, {name: b, handler: {callable: x}, dependencies: [a]}, {name: alone, handler: {callable: x}}");
+    let loose = with_steps(
+        "{name: a, handler: {callable: x}}, {name: b, handler: {callable: x}, dependencies: [a]}, {name: alone, handler: {callable: x}}",
+    );
     let told = findings(&mut sql, &loose).await?;
-    assert!(codes(&told).contains(&"ORPHAN_STEP") && codes(&told).contains(&"NO_RESULT_SCHEMA"), "{told:?}");
-    assert!(told.iter().all(|finding| finding["severity"] == "warning"), "{told:?}");
+    assert!(
+        codes(&told).contains(&"ORPHAN_STEP") && codes(&told).contains(&"NO_RESULT_SCHEMA"),
+        "{told:?}"
+    );
+    assert!(
+        told.iter().all(|finding| finding["severity"] == "warning"),
+        "{told:?}"
+    );
     sql.register(&loose).await
 }
 
@@ -225,13 +380,23 @@ async fn the_newest_version_is_the_one_of_semantic_versions() -> anyhow::Result<
     }
     let newest = "select version from tasker.get_template('one')";
     assert_eq!(sql.value::<String>(newest).await?, "1.10.0");
-    let all: Vec<String> = sql.value("select array_agg(version) from tasker.list_templates()").await?;
+    let all: Vec<String> = sql
+        .value("select array_agg(version) from tasker.list_templates()")
+        .await?;
     assert_eq!(all, ["0.99.0", "1.9.0", "1.10.0-rc.1", "1.10.0"]);
     let task = sql.create("'one'").await?;
-    let used: String = sql.value(&format!("select template_version from tasker.get_task('{task}')")).await?;
+    let used: String = sql
+        .value(&format!(
+            "select template_version from tasker.get_task('{task}')"
+        ))
+        .await?;
     assert_eq!(used, "1.10.0");
     let old = sql.create("'one', version => '1.9.0'").await?;
-    let used: String = sql.value(&format!("select template_version from tasker.get_task('{old}')")).await?;
+    let used: String = sql
+        .value(&format!(
+            "select template_version from tasker.get_task('{old}')"
+        ))
+        .await?;
     assert_eq!(used, "1.9.0");
     sql.run("select tasker.retire_template('one')").await?;
     assert_eq!(sql.value::<String>(newest).await?, "1.10.0-rc.1");
@@ -243,10 +408,24 @@ async fn a_retired_version_takes_no_new_task_and_lets_the_old_ones_go_on() -> an
     let mut sql = Scenario::new().await?;
     sql.register(ONE).await?;
     let task = sql.create("'one'").await?;
-    assert!(sql.value::<bool>("select tasker.retire_template('one', version => '1.0.0')").await?);
-    assert!(!sql.value::<bool>("select tasker.retire_template('one', version => '1.0.0')").await?);
-    assert_eq!(sql.refused("select tasker.create_task('one', version => '1.0.0')").await?.code, "TK015");
-    assert_eq!(sql.refused("select tasker.create_task('one')").await?.code, "TK003");
+    assert!(
+        sql.value::<bool>("select tasker.retire_template('one', version => '1.0.0')")
+            .await?
+    );
+    assert!(
+        !sql.value::<bool>("select tasker.retire_template('one', version => '1.0.0')")
+            .await?
+    );
+    assert_eq!(
+        sql.refused("select tasker.create_task('one', version => '1.0.0')")
+            .await?
+            .code,
+        "TK015"
+    );
+    assert_eq!(
+        sql.refused("select tasker.create_task('one')").await?.code,
+        "TK003"
+    );
     let step = sql.claim_one().await?;
     sql.complete(&step, json!(1)).await?;
     assert_eq!(sql.task_state(&task).await?, "complete");
@@ -265,10 +444,17 @@ async fn a_template_that_is_not_there_is_named_with_what_is() -> anyhow::Result<
     ] {
         let refusal = sql.refused(call).await?;
         assert_eq!(refusal.code, "TK003", "{call}");
-        assert!(refusal.detail.contains("default/one 1.0.0"), "{}", refusal.detail);
+        assert!(
+            refusal.detail.contains("default/one 1.0.0"),
+            "{}",
+            refusal.detail
+        );
         assert!(!refusal.hint.is_empty());
     }
-    assert_eq!(sql.refused("select tasker.get_template(null)").await?.code, "TK003");
+    assert_eq!(
+        sql.refused("select tasker.get_template(null)").await?.code,
+        "TK003"
+    );
     Ok(())
 }
 
@@ -278,14 +464,30 @@ async fn templates_are_listed_by_namespace() -> anyhow::Result<()> {
     sql.register(ONE).await?;
     sql.register("{name: two, namespace: shop, version: 1.0.0, description: of the shop, steps: [{name: a, handler: {callable: t.a}}, {name: b, handler: {callable: t.a}}]}")
         .await?;
-    assert_eq!(sql.rows("select * from tasker.list_templates()").await?.len(), 2);
-    let of_shop = sql.row("select * from tasker.list_templates('shop')").await?;
     assert_eq!(
-        (&of_shop["name"], &of_shop["steps_count"], &of_shop["description"]),
+        sql.rows("select * from tasker.list_templates()")
+            .await?
+            .len(),
+        2
+    );
+    let of_shop = sql
+        .row("select * from tasker.list_templates('shop')")
+        .await?;
+    assert_eq!(
+        (
+            &of_shop["name"],
+            &of_shop["steps_count"],
+            &of_shop["description"]
+        ),
         (&json!("two"), &json!(2), &json!("of the shop"))
     );
     assert!(of_shop["registered_by"].is_string() && of_shop["retired_at"].is_null());
-    assert_eq!(sql.rows("select * from tasker.list_templates('nowhere')").await?.len(), 0);
+    assert_eq!(
+        sql.rows("select * from tasker.list_templates('nowhere')")
+            .await?
+            .len(),
+        0
+    );
     Ok(())
 }
 
@@ -293,10 +495,15 @@ async fn templates_are_listed_by_namespace() -> anyhow::Result<()> {
 async fn an_environment_is_applied_and_makes_other_content() -> anyhow::Result<()> {
     let mut sql = Scenario::new().await?;
     let yaml = "{name: env, version: 1.0.0, environments: {production: {steps: [{name: ALL, retry: {max_attempts: 9}}]}}, steps: [{name: a, handler: {callable: t.a}}]}";
-    sql.run(&format!("select tasker.register_template('{yaml}'::text, 'production')")).await?;
+    sql.run(&format!(
+        "select tasker.register_template('{yaml}'::text, 'production')"
+    ))
+    .await?;
     sql.create("'env'").await?;
     assert_eq!(sql.claim_one().await?["max_attempts"], 9);
-    let refusal = sql.refused(&format!("select tasker.register_template('{yaml}'::text)")).await?;
+    let refusal = sql
+        .refused(&format!("select tasker.register_template('{yaml}'::text)"))
+        .await?;
     assert_eq!(refusal.code, "TK014");
     Ok(())
 }

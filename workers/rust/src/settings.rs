@@ -63,7 +63,7 @@ pub(crate) struct Settings {
 
     /// Which log lines are written: a level, or levels by module
     /// (`info,tasker_worker_runtime=debug`).
-    #[arg(long, env = "TASKER_LOG", default_value = "info")]
+    #[arg(long, env = "TASKER_LOG", default_value = "info,sqlx=error")]
     pub(crate) log: EnvFilter,
 }
 

@@ -1,0 +1,205 @@
+//! Eight sessions that create, claim, finish, fail, give back, extend and cancel as chance has it: no deadlock, no error that isn't a verdict, and every invariant at the end.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use serde_json::json;
+use tasker_client::{
+    ClaimRequest, ClaimedStep, Client, Definition, FinishRequest, HeldStep, Outcome, OutcomeStatus,
+    StepError, TaskFilter,
+};
+use tasker_tests::TestDatabase;
+use tasker_tests::following::{create, verified};
+use uuid::Uuid;
+
+const SESSIONS: u64 = 8;
+const TURNS: u32 = 60;
+const WIDE: &str = "{name: wide, version: 1.0.0, steps: [
+  {name: a, handler: {callable: t.a}, retry: {max_attempts: 2, backoff: none}},
+  {name: b, handler: {callable: t.a}, dependencies: [a]},
+  {name: c, handler: {callable: t.a}, dependencies: [a], retry: {max_attempts: 4, backoff: linear, backoff_base_ms: 1, jitter: 0}},
+  {name: d, handler: {callable: t.a}, dependencies: [a]},
+  {name: e, handler: {callable: t.a}, dependencies: [b, c, d]},
+  {name: f, handler: {callable: t.a}, dependencies: [c]}]}";
+
+/// Numbers that look random and are the same at every run (xorshift).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// One of the sessions, with what it has claimed.
+struct Session {
+    client: Client,
+    worker_id: String,
+    chance: Chance,
+    held: Vec<ClaimedStep>,
+}
+
+impl Session {
+    fn namespaces() -> Vec<String> {
+        vec!["default".to_owned()]
+    }
+
+    async fn turn(&mut self) -> anyhow::Result<()> {
+        match self.chance.below(10) {
+            0 => {
+                create(&self.client, "default", "wide", &json!({})).await?;
+            }
+            1 | 2 => self.claim().await?,
+            3 => self.cancel().await?,
+            4 => self.extend().await?,
+            _ => self.finish().await?,
+        }
+        Ok(())
+    }
+
+    async fn claim(&mut self) -> anyhow::Result<()> {
+        let request = ClaimRequest {
+            worker_id: self.worker_id.clone(),
+            namespaces: Self::namespaces(),
+            max_steps: 5,
+            lease: Duration::from_secs(60),
+            handlers: None,
+        };
+        self.held.extend(self.client.claim_steps(&request).await?);
+        Ok(())
+    }
+
+    async fn cancel(&mut self) -> anyhow::Result<()> {
+        if self.chance.below(4) != 0 {
+            return Ok(());
+        }
+        let filter = TaskFilter {
+            states: Some(vec!["steps_in_process".to_owned()]),
+            limit: Some(20),
+            ..TaskFilter::default()
+        };
+        let tasks = self.client.list_tasks(&filter).await?;
+        if tasks.is_empty() {
+            return Ok(());
+        }
+        let task = &tasks[self.chance.below(tasks.len() as u64) as usize];
+        match self.client.cancel_task(task.task_uuid, None).await {
+            Err(error) if error.code() == Some("TK010") => Ok(()),
+            other => Ok(other.map(drop)?),
+        }
+    }
+
+    async fn extend(&mut self) -> anyhow::Result<()> {
+        let held: Vec<_> = self
+            .held
+            .iter()
+            .map(|step| HeldStep {
+                step_uuid: step.step_uuid,
+                attempt: step.attempt,
+            })
+            .collect();
+        let verdicts = self
+            .client
+            .extend_leases(&self.worker_id, &held, Duration::from_secs(60))
+            .await?;
+        ensure!(verdicts.len() == held.len());
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> anyhow::Result<()> {
+        let count = self.chance.below(self.held.len() as u64 + 1) as usize;
+        let outcomes: Vec<_> = self.held.drain(..count).collect();
+        let outcomes = outcomes.iter().map(|step| self.outcome(step)).collect();
+        let request = FinishRequest {
+            worker_id: self.worker_id.clone(),
+            claim_next: self.chance.below(4) as u32,
+            lease: Duration::from_secs(60),
+            namespaces: Some(Self::namespaces()),
+            handlers: None,
+            request_id: (self.chance.below(2) == 0).then(Uuid::new_v4),
+            outcomes,
+        };
+        let finished = self.client.finish_steps(&request).await?;
+        ensure!(finished.verdicts.len() == request.outcomes.len());
+        self.held.extend(finished.claimed);
+        Ok(())
+    }
+
+    fn outcome(&mut self, step: &ClaimedStep) -> Outcome {
+        let mut outcome = Outcome {
+            step_uuid: step.step_uuid,
+            attempt: step.attempt,
+            status: OutcomeStatus::Complete,
+            result: None,
+            error: None,
+            checkpoint: None,
+        };
+        match self.chance.below(8) {
+            0 => outcome.status = OutcomeStatus::Release,
+            1 => {
+                outcome.status = OutcomeStatus::Yield;
+                outcome.checkpoint = Some(json!({"at": step.attempt}));
+            }
+            2 => {
+                outcome.status = OutcomeStatus::Fail;
+                outcome.error = Some(StepError {
+                    message: "as chance has it".to_owned(),
+                    r#type: None,
+                    retryable: Some(self.chance.below(5) != 0),
+                    retry_after_ms: None,
+                    detail: None,
+                });
+            }
+            _ => outcome.result = Some(json!({"n": 1})),
+        }
+        outcome
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_random_mix_of_eight_sessions_has_no_deadlock_and_keeps_every_invariant()
+-> anyhow::Result<()> {
+    let database = TestDatabase::new().await?;
+    let client = database.client();
+    client
+        .register_template(Definition::Yaml(WIDE), None)
+        .await?;
+    for _ in 0..20 {
+        create(client, "default", "wide", &json!({})).await?;
+    }
+    let sessions: Vec<_> = (1..=SESSIONS)
+        .map(|seed| {
+            let mut session = Session {
+                client: client.clone(),
+                worker_id: format!("session-{seed}"),
+                chance: Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+                held: Vec::new(),
+            };
+            tokio::spawn(async move {
+                for turn in 0..TURNS {
+                    session
+                        .turn()
+                        .await
+                        .with_context(|| format!("session {seed}, turn {turn}"))?;
+                }
+                anyhow::Ok(())
+            })
+        })
+        .collect();
+    for session in sessions {
+        session.await??;
+    }
+    let states: Vec<String> = sqlx::query_scalar("select distinct state from tasker.tasks")
+        .fetch_all(database.pool())
+        .await?;
+    for state in ["complete", "cancelled", "error", "steps_in_process"] {
+        assert!(
+            states.iter().any(|seen| seen == state),
+            "chance made no task {state}: {states:?}"
+        );
+    }
+    verified(client).await
+}
