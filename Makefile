@@ -38,4 +38,5 @@ check: ## all that must hold before a change is taken: lint, docs, test
 
 clean: ## stop the demo and remove all that was built
 	@examples/demo/run stop
-	rm -rf .build .demo target
+	@# Either may be a link (.ci/open-folder): what it leads to goes too.
+	rm -rf "$$(readlink -f .build)" "$$(readlink -f .demo)" .build .demo target

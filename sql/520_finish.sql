@@ -108,8 +108,8 @@ begin
         when j.row_attempt <> j.attempt then 'lost'
         when j.state = 'in_progress' then case when j.rank = 1 then 'accepted' else 'invalid' end
         when j.status = 'complete' and j.state = 'complete' and j.row_result is not distinct from coalesce(j.result, 'null') then 'repeated'
-        when j.state in ('waiting_for_retry', 'error', 'enqueued') and j.row_error ->> 'type' = 'timed_out' then 'timed_out'
         when j.status = 'fail' and j.state in ('waiting_for_retry', 'error', 'enqueued') and j.row_error ->> 'message' = j.error ->> 'message' then 'repeated'
+        when j.state in ('waiting_for_retry', 'error', 'enqueued') and j.row_error ->> 'type' = 'timed_out' then 'timed_out'
         else 'invalid'
       end as verdict
     ) v

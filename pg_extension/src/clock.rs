@@ -16,7 +16,9 @@ thread_local! {
 /// Microseconds since 2000, as PostgreSQL counts.
 fn now() -> pg_sys::TimestampTz {
     // SAFETY: reads the system's clock and nothing else.
-    SET_AT.get().unwrap_or_else(|| unsafe { pg_sys::GetCurrentTimestamp() })
+    SET_AT
+        .get()
+        .unwrap_or_else(|| unsafe { pg_sys::GetCurrentTimestamp() })
 }
 
 /// The time, for every function of the engine.

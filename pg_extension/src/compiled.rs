@@ -50,7 +50,11 @@ pub(crate) fn template(id: i32) -> Result<Rc<Kept>, Error> {
     let table = table();
     let kept = CACHE.with_borrow_mut(|cache| {
         if cache.table != table {
-            *cache = Cache { table, steps: 0, templates: HashMap::new() };
+            *cache = Cache {
+                table,
+                steps: 0,
+                templates: HashMap::new(),
+            };
         }
         cache.templates.get(&id).cloned()
     });
@@ -87,8 +91,15 @@ fn read(id: i32) -> Result<Kept, Error> {
     let (Some(compiled), Some(queue_name)) = (compiled, queue_name) else {
         return Err(Error::TemplateGone(id));
     };
-    let template = serde_json::from_str(&compiled).map_err(|source| Error::TemplateUnreadable { id, source })?;
-    Ok(Kept { id, template, queue_name, input_schema: OnceCell::new(), result_schemas: RefCell::default() })
+    let template = serde_json::from_str(&compiled)
+        .map_err(|source| Error::TemplateUnreadable { id, source })?;
+    Ok(Kept {
+        id,
+        template,
+        queue_name,
+        input_schema: OnceCell::new(),
+        result_schemas: RefCell::default(),
+    })
 }
 
 impl Kept {
@@ -97,12 +108,19 @@ impl Kept {
         u32::try_from(number)
             .ok()
             .and_then(|number| self.template.step(number))
-            .ok_or(Error::StepGone { template_id: self.id, number })
+            .ok_or(Error::StepGone {
+                template_id: self.id,
+                number,
+            })
     }
 
     /// The names of steps.
     pub(crate) fn names(&self, numbers: &[u32]) -> Vec<String> {
-        numbers.iter().filter_map(|&number| self.template.step(number)).map(|step| step.name.clone()).collect()
+        numbers
+            .iter()
+            .filter_map(|&number| self.template.step(number))
+            .map(|step| step.name.clone())
+            .collect()
     }
 
     /// The schema of contexts, if there is one.
@@ -110,7 +128,12 @@ impl Kept {
         if let Some(schema) = self.input_schema.get() {
             return Ok(schema.as_ref());
         }
-        let schema = self.template.input_schema.as_ref().map(|schema| self.compile(schema)).transpose()?;
+        let schema = self
+            .template
+            .input_schema
+            .as_ref()
+            .map(|schema| self.compile(schema))
+            .transpose()?;
         Ok(self.input_schema.get_or_init(|| schema).as_ref())
     }
 
@@ -123,11 +146,16 @@ impl Kept {
             return Ok(None);
         };
         let schema = Rc::new(self.compile(schema)?);
-        self.result_schemas.borrow_mut().insert(number, Rc::clone(&schema));
+        self.result_schemas
+            .borrow_mut()
+            .insert(number, Rc::clone(&schema));
         Ok(Some(schema))
     }
 
     fn compile(&self, schema: &Value) -> Result<Schema, Error> {
-        Schema::compile(schema).map_err(|error| Error::SchemaUnusable { id: self.id, message: error.to_string() })
+        Schema::compile(schema).map_err(|error| Error::SchemaUnusable {
+            id: self.id,
+            message: error.to_string(),
+        })
     }
 }

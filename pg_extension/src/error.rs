@@ -52,14 +52,25 @@ pub(crate) enum Error {
 impl From<Error> for ErrorReport {
     fn from(error: Error) -> Self {
         let (code, hint) = match error {
-            Error::TimeOutOfRange => (PgSqlErrorCode::ERRCODE_DATETIME_FIELD_OVERFLOW, "Times from 1970 on can be used."),
-            Error::NumberOutOfRange(_) => (PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE, "Step numbers run from 1 to 1048575."),
-            Error::TemplateGone(_) | Error::TemplateUnreadable { .. } | Error::StepGone { .. } | Error::SchemaUnusable { .. } => {
-                (PgSqlErrorCode::ERRCODE_DATA_CORRUPTED, "The tables of the schema tasker are written by its functions only.")
-            }
-            Error::Statement(_) | Error::UnequalArrays(..) => {
-                (PgSqlErrorCode::ERRCODE_INTERNAL_ERROR, "This is a mistake in the engine; please report it.")
-            }
+            Error::TimeOutOfRange => (
+                PgSqlErrorCode::ERRCODE_DATETIME_FIELD_OVERFLOW,
+                "Times from 1970 on can be used.",
+            ),
+            Error::NumberOutOfRange(_) => (
+                PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
+                "Step numbers run from 1 to 1048575.",
+            ),
+            Error::TemplateGone(_)
+            | Error::TemplateUnreadable { .. }
+            | Error::StepGone { .. }
+            | Error::SchemaUnusable { .. } => (
+                PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
+                "The tables of the schema tasker are written by its functions only.",
+            ),
+            Error::Statement(_) | Error::UnequalArrays(..) => (
+                PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
+                "This is a mistake in the engine; please report it.",
+            ),
         };
         ErrorReport::new(code, error.to_string(), function_name!()).set_hint(hint)
     }

@@ -17,7 +17,9 @@ fn asked(template_ids: &[i32], numbers: &[i32]) -> Result<Vec<(i32, Rc<Kept>, i3
     }
     (1..)
         .zip(template_ids.iter().zip(numbers))
-        .map(|(ordinal, (&template_id, &number))| Ok((ordinal, compiled::template(template_id)?, number)))
+        .map(|(ordinal, (&template_id, &number))| {
+            Ok((ordinal, compiled::template(template_id)?, number))
+        })
         .collect()
 }
 
@@ -25,24 +27,43 @@ fn asked(template_ids: &[i32], numbers: &[i32]) -> Result<Vec<(i32, Rc<Kept>, i3
 #[pg_extern(stable, parallel_unsafe)]
 fn _template_steps(
     template_id: i32,
-) -> Result<TableIterator<'static, (name!(number, i32), name!(initial_dependencies, i32), name!(callable, String))>, ErrorReport> {
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(number, i32),
+            name!(initial_dependencies, i32),
+            name!(callable, String),
+        ),
+    >,
+    ErrorReport,
+> {
     let kept = compiled::template(template_id)?;
     let steps = kept.template.steps.len();
     Ok(TableIterator::new((0..steps).map(move |position| {
         let step = &kept.template.steps[position];
-        (step.number as i32, step.initial_dependencies as i32, step.callable.clone())
+        (
+            step.number as i32,
+            step.initial_dependencies as i32,
+            step.callable.clone(),
+        )
     })))
 }
 
 /// A template's steps with their edges both ways.
 #[pg_extern(stable, parallel_unsafe)]
-#[allow(clippy::type_complexity, reason = "pgrx reads the columns from the type")]
 fn _template_nodes(
     template_id: i32,
 ) -> Result<
     TableIterator<
         'static,
-        (name!(number, i32), name!(name, String), name!(type, String), name!(dependencies, Vec<String>), name!(dependents, Vec<String>)),
+        (
+            name!(number, i32),
+            name!(name, String),
+            name!(type, String),
+            name!(dependencies, Vec<String>),
+            name!(dependents, Vec<String>),
+        ),
     >,
     ErrorReport,
 > {
@@ -52,7 +73,13 @@ fn _template_nodes(
         .steps
         .iter()
         .map(|step| {
-            (step.number as i32, step.name.clone(), step.step_type.as_str().to_owned(), kept.names(&step.dependencies), kept.names(&step.dependents))
+            (
+                step.number as i32,
+                step.name.clone(),
+                step.step_type.as_str().to_owned(),
+                kept.names(&step.dependencies),
+                kept.names(&step.dependents),
+            )
         })
         .collect();
     Ok(TableIterator::new(rows))
@@ -60,7 +87,6 @@ fn _template_nodes(
 
 /// What is known of steps from their template.
 #[pg_extern(stable, parallel_unsafe)]
-#[allow(clippy::type_complexity, reason = "pgrx reads the columns from the type")]
 fn _step_definitions(
     template_ids: Vec<i32>,
     numbers: Vec<i32>,
@@ -97,7 +123,8 @@ fn _step_definitions(
             step.callable.clone(),
             i32::try_from(step.retry.max_attempts).unwrap_or(i32::MAX),
             step.retry.retryable,
-            step.timeout_seconds.map(|seconds| i32::try_from(seconds).unwrap_or(i32::MAX)),
+            step.timeout_seconds
+                .map(|seconds| i32::try_from(seconds).unwrap_or(i32::MAX)),
             step.result_schema.is_some(),
             kept.names(&step.dependencies),
             kept.queue_name.clone(),
@@ -112,7 +139,12 @@ fn _step_definitions(
 /// A step's handler as its worker is given it.
 #[pg_extern(stable, parallel_unsafe)]
 fn _handler_of(template_id: i32, number: i32) -> Result<JsonB, ErrorReport> {
-    Ok(JsonB(compiled::template(template_id)?.step(number)?.handler.clone()))
+    Ok(JsonB(
+        compiled::template(template_id)?
+            .step(number)?
+            .handler
+            .clone(),
+    ))
 }
 
 /// The steps that wait for the steps given: a row for each edge.
@@ -120,21 +152,36 @@ fn _handler_of(template_id: i32, number: i32) -> Result<JsonB, ErrorReport> {
 fn _dependents(
     template_ids: Vec<i32>,
     numbers: Vec<i32>,
-) -> Result<TableIterator<'static, (name!(ordinal, i32), name!(dependent_number, i32))>, ErrorReport> {
+) -> Result<TableIterator<'static, (name!(ordinal, i32), name!(dependent_number, i32))>, ErrorReport>
+{
     let mut rows = Vec::new();
     for (ordinal, kept, number) in asked(&template_ids, &numbers)? {
-        rows.extend(kept.step(number)?.dependents.iter().map(|&dependent| (ordinal, dependent as i32)));
+        rows.extend(
+            kept.step(number)?
+                .dependents
+                .iter()
+                .map(|&dependent| (ordinal, dependent as i32)),
+        );
     }
     Ok(TableIterator::new(rows))
 }
 
 /// The steps that the steps given wait for: a row for each edge, and one without a dependency for a step that waits for none.
 #[pg_extern(stable, parallel_unsafe)]
-#[allow(clippy::type_complexity, reason = "pgrx reads the columns from the type")]
 fn _dependencies(
     template_ids: Vec<i32>,
     numbers: Vec<i32>,
-) -> Result<TableIterator<'static, (name!(ordinal, i32), name!(dependency_number, Option<i32>), name!(name, Option<String>))>, ErrorReport> {
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(ordinal, i32),
+            name!(dependency_number, Option<i32>),
+            name!(name, Option<String>),
+        ),
+    >,
+    ErrorReport,
+> {
     let mut rows = Vec::new();
     for (ordinal, kept, number) in asked(&template_ids, &numbers)? {
         let dependencies = &kept.step(number)?.dependencies;
@@ -142,7 +189,11 @@ fn _dependencies(
             rows.push((ordinal, None, None));
         }
         for &dependency in dependencies {
-            rows.push((ordinal, Some(dependency as i32), Some(kept.step(dependency as i32)?.name.clone())));
+            rows.push((
+                ordinal,
+                Some(dependency as i32),
+                Some(kept.step(dependency as i32)?.name.clone()),
+            ));
         }
     }
     Ok(TableIterator::new(rows))
@@ -166,7 +217,9 @@ fn _retry_delay_ms(
         return Ok(None);
     }
     let delay = match retry_after_ms {
-        Some(asked) => u64::try_from(asked).unwrap_or(0).min(retry::MAX_RETRY_AFTER_MS),
+        Some(asked) => u64::try_from(asked)
+            .unwrap_or(0)
+            .min(retry::MAX_RETRY_AFTER_MS),
         None => retry::delay_ms(policy, failed_attempts, sample.mul_add(2.0, -1.0)),
     };
     Ok(Some(i64::try_from(delay).unwrap_or(i64::MAX)))
@@ -175,5 +228,7 @@ fn _retry_delay_ms(
 /// Whether a step's state satisfies those that wait for it.
 #[pg_extern(immutable, parallel_safe)]
 fn _satisfies_dependents(state: &str) -> bool {
-    state.parse::<step_state::StepState>().is_ok_and(step_state::StepState::satisfies_dependents)
+    state
+        .parse::<step_state::StepState>()
+        .is_ok_and(step_state::StepState::satisfies_dependents)
 }

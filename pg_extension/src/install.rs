@@ -58,8 +58,14 @@ extension_sql_file!("../../sql/520_finish.sql", requires = ["510_claim"]);
 extension_sql_file!("../../sql/530_leases.sql", requires = ["520_finish"]);
 extension_sql_file!("../../sql/600_cancel.sql", requires = ["530_leases"]);
 extension_sql_file!("../../sql/610_read_tasks.sql", requires = ["600_cancel"]);
-extension_sql_file!("../../sql/620_read_history.sql", requires = ["610_read_tasks"]);
-extension_sql_file!("../../sql/700_maintenance.sql", requires = ["620_read_history"]);
+extension_sql_file!(
+    "../../sql/620_read_history.sql",
+    requires = ["610_read_tasks"]
+);
+extension_sql_file!(
+    "../../sql/700_maintenance.sql",
+    requires = ["620_read_history"]
+);
 extension_sql_file!("../../sql/710_verify.sql", requires = ["700_maintenance"]);
 extension_sql_file!("../../sql/720_status.sql", requires = ["710_verify"]);
 extension_sql_file!("../../sql/900_grants.sql", requires = ["720_status"]);

@@ -39,7 +39,9 @@ fn _task_uuids(count: i32, at: TimestampWithTimeZone) -> Result<Vec<Uuid>, Error
     let microseconds = u64::try_from(microseconds).map_err(|_| Error::TimeOutOfRange)?;
     // RFC 9562, section 6.2, method 3: the fraction of the millisecond in 12 bits.
     let fraction = ((microseconds % 1000) * 4096 / 1000) as u16;
-    let mut keys: Vec<u128> = (0..count.max(0)).map(|_| key::task_key(microseconds / 1000, fraction, random_bits())).collect();
+    let mut keys: Vec<u128> = (0..count.max(0))
+        .map(|_| key::task_key(microseconds / 1000, fraction, random_bits()))
+        .collect();
     keys.sort_unstable();
     Ok(keys.into_iter().map(uuid).collect())
 }

@@ -3,6 +3,13 @@
 //! The rules are in `tasker_rules`, the work over rows in `sql/`; here is what joins them: functions that SQL calls, a cache of compiled templates, kept
 //! statements on the queues' tables, settings. Functions whose name begins with `_` are not API and are granted to nobody.
 
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::result_large_err,
+    clippy::type_complexity,
+    reason = "pgrx reads a function's parameters, columns and error type from its signature"
+)]
+
 mod actor;
 mod clock;
 mod compiled;

@@ -18,19 +18,33 @@ fn problem(schema: &Schema, payload: &str) -> Option<String> {
     if violations.is_empty() {
         return None;
     }
-    Some(violations.iter().map(|violation| format!("{}: {}", violation.path, violation.message)).collect::<Vec<_>>().join("; "))
+    Some(
+        violations
+            .iter()
+            .map(|violation| format!("{}: {}", violation.path, violation.message))
+            .collect::<Vec<_>>()
+            .join("; "),
+    )
 }
 
 /// What is wrong with a task's context; null when it satisfies its template's `input_schema`.
 #[pg_extern(stable, parallel_unsafe)]
 fn _context_problem(template_id: i32, context: &str) -> Result<Option<String>, ErrorReport> {
     let kept = compiled::template(template_id)?;
-    Ok(kept.input_schema()?.and_then(|schema| problem(schema, context)))
+    Ok(kept
+        .input_schema()?
+        .and_then(|schema| problem(schema, context)))
 }
 
 /// What is wrong with a step's result; null when it satisfies the step's `result_schema`.
 #[pg_extern(stable, parallel_unsafe)]
-fn _result_problem(template_id: i32, number: i32, result: &str) -> Result<Option<String>, ErrorReport> {
+fn _result_problem(
+    template_id: i32,
+    number: i32,
+    result: &str,
+) -> Result<Option<String>, ErrorReport> {
     let kept = compiled::template(template_id)?;
-    Ok(kept.result_schema(number)?.and_then(|schema| problem(&schema, result)))
+    Ok(kept
+        .result_schema(number)?
+        .and_then(|schema| problem(&schema, result)))
 }

@@ -78,8 +78,18 @@ impl Statement {
     /// The types of the statement's parameters.
     fn parameters(self) -> Vec<PgOid> {
         match self {
-            Self::Send => pgrx::oids_of![Vec<Uuid>, Vec<i32>, Vec<String>, Vec<i32>, Vec<Uuid>, Vec<TimestampWithTimeZone>].to_vec(),
-            Self::ReadByPriority | Self::ReadOldest => pgrx::oids_of![TimestampWithTimeZone, Vec<String>, i32].to_vec(),
+            Self::Send => pgrx::oids_of![
+                Vec<Uuid>,
+                Vec<i32>,
+                Vec<String>,
+                Vec<i32>,
+                Vec<Uuid>,
+                Vec<TimestampWithTimeZone>
+            ]
+            .to_vec(),
+            Self::ReadByPriority | Self::ReadOldest => {
+                pgrx::oids_of![TimestampWithTimeZone, Vec<String>, i32].to_vec()
+            }
             Self::SetVisibleAt => pgrx::oids_of![Vec<i64>, Vec<TimestampWithTimeZone>].to_vec(),
             Self::Delete | Self::Missing => pgrx::oids_of![Vec<i64>].to_vec(),
             Self::DueAt => pgrx::oids_of![Vec<String>].to_vec(),
@@ -97,14 +107,15 @@ fn run<T>(
     Spi::connect_mut(|client| {
         let key = (queue_name.to_owned(), statement);
         let kept = KEPT.with_borrow(|kept| kept.get(&key).cloned());
-        let prepared = match kept {
-            Some(prepared) => prepared,
-            None => {
-                let table = format!("pgmq.{}", spi::quote_identifier(format!("q_{queue_name}")));
-                let prepared = Rc::new(client.prepare_mut(statement.text(&table).as_str(), &statement.parameters())?.keep());
-                KEPT.with_borrow_mut(|kept| kept.insert(key, Rc::clone(&prepared)));
-                prepared
-            }
+        let prepared = if let Some(prepared) = kept {
+            prepared
+        } else {
+            let table = format!("pgmq.{}", spi::quote_identifier(format!("q_{queue_name}")));
+            let text = statement.text(&table);
+            let prepared = client.prepare_mut(text.as_str(), &statement.parameters())?;
+            let prepared = Rc::new(prepared.keep());
+            KEPT.with_borrow_mut(|kept| kept.insert(key, Rc::clone(&prepared)));
+            prepared
         };
         let rows = client.update(&*prepared, None, args)?;
         let mut result = Vec::with_capacity(rows.len());
@@ -134,31 +145,66 @@ fn _queue_send(
     correlation_ids: Vec<Uuid>,
     visible_at: Vec<TimestampWithTimeZone>,
 ) -> Result<Vec<i64>, ErrorReport> {
-    let args = [step_uuids.into(), attempts.into(), handlers.into(), priorities.into(), correlation_ids.into(), visible_at.into()];
-    Ok(run(queue_name, Statement::Send, &args, |row| Ok(row.get::<i64>(1)?.unwrap_or_default()))?)
+    let args = [
+        step_uuids.into(),
+        attempts.into(),
+        handlers.into(),
+        priorities.into(),
+        correlation_ids.into(),
+        visible_at.into(),
+    ];
+    Ok(run(queue_name, Statement::Send, &args, |row| {
+        Ok(row.get::<i64>(1)?.unwrap_or_default())
+    })?)
 }
 
 /// Locks visible messages for the handlers without waiting, by priority and then by age.
 #[pg_extern(volatile, parallel_unsafe)]
-#[allow(clippy::type_complexity, reason = "pgrx reads the columns from the type")]
 fn _queue_read(
     queue_name: &str,
     count: i32,
     handlers: Option<Vec<String>>,
     now: TimestampWithTimeZone,
-) -> Result<TableIterator<'static, (name!(ordinal, i32), name!(msg_id, i64), name!(step_uuid, Option<Uuid>))>, ErrorReport> {
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(ordinal, i32),
+            name!(msg_id, i64),
+            name!(step_uuid, Option<Uuid>),
+        ),
+    >,
+    ErrorReport,
+> {
     let claims = CLAIMS.get().wrapping_add(1);
     CLAIMS.set(claims);
-    let statement = if claims.is_multiple_of(OLDEST_FIRST_ONCE_IN) { Statement::ReadOldest } else { Statement::ReadByPriority };
+    let statement = if claims.is_multiple_of(OLDEST_FIRST_ONCE_IN) {
+        Statement::ReadOldest
+    } else {
+        Statement::ReadByPriority
+    };
     let args = [now.into(), optional(handlers), count.into()];
-    let rows = run(queue_name, statement, &args, |row| Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<Uuid>(2)?)))?;
-    Ok(TableIterator::new((1..).zip(rows).map(|(ordinal, (msg_id, step_uuid))| (ordinal, msg_id, step_uuid))))
+    let rows = run(queue_name, statement, &args, |row| {
+        Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<Uuid>(2)?))
+    })?;
+    Ok(TableIterator::new((1..).zip(rows).map(
+        |(ordinal, (msg_id, step_uuid))| (ordinal, msg_id, step_uuid),
+    )))
 }
 
 /// Sets the times from which messages are visible.
 #[pg_extern(volatile, parallel_unsafe)]
-fn _queue_set_visible_at(queue_name: &str, msg_ids: Vec<i64>, visible_at: Vec<TimestampWithTimeZone>) -> Result<(), ErrorReport> {
-    run(queue_name, Statement::SetVisibleAt, &[msg_ids.into(), visible_at.into()], |_| Ok(()))?;
+fn _queue_set_visible_at(
+    queue_name: &str,
+    msg_ids: Vec<i64>,
+    visible_at: Vec<TimestampWithTimeZone>,
+) -> Result<(), ErrorReport> {
+    run(
+        queue_name,
+        Statement::SetVisibleAt,
+        &[msg_ids.into(), visible_at.into()],
+        |_| Ok(()),
+    )?;
     Ok(())
 }
 
@@ -174,12 +220,22 @@ fn _queue_delete(queue_name: &str, msg_ids: Vec<i64>) -> Result<(), ErrorReport>
 fn _queue_missing(queue_name: &str, msg_ids: Vec<Option<i64>>) -> Result<Vec<i64>, ErrorReport> {
     // A step that should have a message and knows of none misses it too.
     let msg_ids: Vec<i64> = msg_ids.into_iter().map(Option::unwrap_or_default).collect();
-    Ok(run(queue_name, Statement::Missing, &[msg_ids.into()], |row| Ok(row.get::<i64>(1)?.unwrap_or_default()))?)
+    Ok(run(
+        queue_name,
+        Statement::Missing,
+        &[msg_ids.into()],
+        |row| Ok(row.get::<i64>(1)?.unwrap_or_default()),
+    )?)
 }
 
 /// The earliest time from which a message for the handlers is visible; null when there is none.
 #[pg_extern(volatile, parallel_unsafe)]
-fn _queue_due_at(queue_name: &str, handlers: Option<Vec<String>>) -> Result<Option<TimestampWithTimeZone>, ErrorReport> {
-    let rows = run(queue_name, Statement::DueAt, &[optional(handlers)], |row| row.get::<TimestampWithTimeZone>(1))?;
+fn _queue_due_at(
+    queue_name: &str,
+    handlers: Option<Vec<String>>,
+) -> Result<Option<TimestampWithTimeZone>, ErrorReport> {
+    let rows = run(queue_name, Statement::DueAt, &[optional(handlers)], |row| {
+        row.get::<TimestampWithTimeZone>(1)
+    })?;
     Ok(rows.into_iter().next().flatten())
 }

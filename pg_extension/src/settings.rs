@@ -48,7 +48,9 @@ pub(crate) fn define() {
 
 /// How large a template may be.
 pub(crate) fn limits() -> tasker_rules::template::Limits {
-    tasker_rules::template::Limits { max_steps: MAX_TEMPLATE_STEPS.get().max(1) as usize, ..Default::default() }
+    tasker_rules::template::Limits {
+        max_steps: MAX_TEMPLATE_STEPS.get().max(1) as usize,
+    }
 }
 
 /// The setting `tasker.max_payload_bytes`.

@@ -1,7 +1,6 @@
 //! Templates read, checked and compiled for storing.
 
 use pgrx::iter::TableIterator;
-use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{JsonB, name, pg_extern};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -17,70 +16,92 @@ use crate::settings;
 fn check(definition: &str, is_json: bool, environment: Option<&str>) -> Checked {
     // JSON that comes as jsonb was parsed by PostgreSQL; its text is parsed here once more, by the reader of JSON.
     match is_json.then(|| serde_json::from_str::<Value>(definition)) {
-        Some(Ok(document)) => template::check(Source::Json(document), environment, &settings::limits()),
-        Some(Err(_)) | None => template::check(Source::Yaml(definition), environment, &settings::limits()),
+        Some(Ok(document)) => {
+            template::check(Source::Json(document), environment, &settings::limits())
+        }
+        Some(Err(_)) | None => {
+            template::check(Source::Yaml(definition), environment, &settings::limits())
+        }
     }
 }
 
 /// All that is to be said about a template, errors first.
 #[pg_extern(stable, parallel_unsafe)]
-#[allow(clippy::type_complexity, reason = "pgrx reads the columns from the type")]
 fn _check_template(
     definition: Option<&str>,
     is_json: bool,
     environment: Option<&str>,
-) -> TableIterator<'static, (name!(severity, String), name!(code, String), name!(path, String), name!(message, String))> {
-    let findings = definition.map(|definition| check(definition, is_json, environment).findings).unwrap_or_else(|| {
-        vec![Finding::new(FindingCode::SchemaInvalid, "", "there is no template: the definition is null")]
-    });
+) -> TableIterator<
+    'static,
+    (
+        name!(severity, String),
+        name!(code, String),
+        name!(path, String),
+        name!(message, String),
+    ),
+> {
+    let findings = match definition {
+        Some(definition) => check(definition, is_json, environment).findings,
+        None => vec![Finding::new(
+            FindingCode::SchemaInvalid,
+            "",
+            "there is no template: the definition is null",
+        )],
+    };
     TableIterator::new(findings.into_iter().map(|finding| {
-        (finding.severity.as_str().to_owned(), finding.code.as_str().to_owned(), finding.path, finding.message)
+        (
+            finding.severity.as_str().to_owned(),
+            finding.code.as_str().to_owned(),
+            finding.path,
+            finding.message,
+        )
     }))
 }
 
 /// A template ready for storing: one row, with `compiled` null and the `failure` told when it is not valid.
 #[pg_extern(stable, parallel_unsafe)]
-#[allow(clippy::type_complexity, reason = "pgrx reads the columns from the type")]
 fn _compile_template(
     definition: &str,
     is_json: bool,
     environment: Option<&str>,
-) -> Result<
-    TableIterator<
-        'static,
-        (
-            name!(failure_code, Option<String>),
-            name!(failure, Option<String>),
-            name!(findings, JsonB),
-            name!(namespace, Option<String>),
-            name!(name, Option<String>),
-            name!(version, Option<String>),
-            name!(version_key, Option<String>),
-            name!(description, Option<String>),
-            name!(definition, Option<JsonB>),
-            name!(compiled, Option<JsonB>),
-            name!(content_hash, Option<Vec<u8>>),
-            name!(steps_count, Option<i32>),
-            name!(roots_count, Option<i32>),
-            name!(context_defaults, Option<JsonB>),
-            name!(has_input_schema, Option<bool>),
-            name!(identity_strategy, Option<String>),
-            name!(identity_window_seconds, Option<i64>),
-            name!(on_failure, Option<String>),
-        ),
-    >,
-    ErrorReport,
+) -> TableIterator<
+    'static,
+    (
+        name!(failure_code, Option<String>),
+        name!(failure, Option<String>),
+        name!(findings, JsonB),
+        name!(namespace, Option<String>),
+        name!(name, Option<String>),
+        name!(version, Option<String>),
+        name!(version_key, Option<String>),
+        name!(description, Option<String>),
+        name!(definition, Option<JsonB>),
+        name!(compiled, Option<JsonB>),
+        name!(content_hash, Option<Vec<u8>>),
+        name!(steps_count, Option<i32>),
+        name!(roots_count, Option<i32>),
+        name!(context_defaults, Option<JsonB>),
+        name!(has_input_schema, Option<bool>),
+        name!(identity_strategy, Option<String>),
+        name!(identity_window_seconds, Option<i64>),
+        name!(on_failure, Option<String>),
+    ),
 > {
     let checked = check(definition, is_json, environment);
-    let (document, template) = match (checked.document, checked.template) {
-        (Some(document), Some(template)) => (document, template),
-        _ => return Ok(TableIterator::once(refused(&checked.findings))),
+    let (Some(document), Some(template)) = (checked.document, checked.template) else {
+        return TableIterator::once(refused(&checked.findings));
     };
     let compiled = match graph::compile(&template) {
         Ok(compiled) => compiled,
-        Err(findings) => return Ok(TableIterator::once(refused(&findings))),
+        Err(findings) => return TableIterator::once(refused(&findings)),
     };
-    Ok(TableIterator::once(accepted(&checked.findings, document, template, &compiled, environment)))
+    TableIterator::once(accepted(
+        &checked.findings,
+        document,
+        template,
+        &compiled,
+        environment,
+    ))
 }
 
 type Row = (
@@ -104,13 +125,23 @@ type Row = (
     Option<String>,
 );
 
-fn accepted(findings: &[Finding], document: Value, template: Template, compiled: &CompiledTemplate, environment: Option<&str>) -> Row {
+fn accepted(
+    findings: &[Finding],
+    document: Value,
+    template: Template,
+    compiled: &CompiledTemplate,
+    environment: Option<&str>,
+) -> Row {
     let mut content = Sha256::new();
     content.update(canonical(&document));
     // The same document for another environment is other content.
     content.update([0]);
     content.update(environment.unwrap_or_default());
-    let defaults = template.input_schema.as_ref().map(top_level_defaults).unwrap_or_default();
+    let defaults = template
+        .input_schema
+        .as_ref()
+        .map(top_level_defaults)
+        .unwrap_or_default();
     (
         None,
         None,
@@ -134,11 +165,34 @@ fn accepted(findings: &[Finding], document: Value, template: Template, compiled:
 }
 
 fn refused(findings: &[Finding]) -> Row {
-    let errors: Vec<&Finding> = findings.iter().filter(|finding| finding.is_error()).collect();
-    let is_limit = errors.iter().all(|finding| finding.code == FindingCode::LimitExceeded);
-    let code = if is_limit { ErrorCode::Tk022 } else { ErrorCode::Tk020 };
-    let first = errors.first().map(|finding| format!(": {}{} ({})", at(&finding.path), finding.message, finding.code.as_str())).unwrap_or_default();
-    let more = if errors.len() > 1 { format!(", and {} more", errors.len() - 1) } else { String::new() };
+    let errors: Vec<&Finding> = findings
+        .iter()
+        .filter(|finding| finding.is_error())
+        .collect();
+    let is_limit = errors
+        .iter()
+        .all(|finding| finding.code == FindingCode::LimitExceeded);
+    let code = if is_limit {
+        ErrorCode::Tk022
+    } else {
+        ErrorCode::Tk020
+    };
+    let first = errors
+        .first()
+        .map(|finding| {
+            format!(
+                ": {}{} ({})",
+                at(&finding.path),
+                finding.message,
+                finding.code.as_str()
+            )
+        })
+        .unwrap_or_default();
+    let more = if errors.len() > 1 {
+        format!(", and {} more", errors.len() - 1)
+    } else {
+        String::new()
+    };
     let failure = format!("template is not valid{first}{more}");
     (
         Some(code.sqlstate().to_owned()),
@@ -163,7 +217,11 @@ fn refused(findings: &[Finding]) -> Row {
 }
 
 fn at(path: &str) -> String {
-    if path.is_empty() { String::new() } else { format!("{path}: ") }
+    if path.is_empty() {
+        String::new()
+    } else {
+        format!("{path}: ")
+    }
 }
 
 fn told(findings: &[Finding]) -> JsonB {

@@ -3,6 +3,7 @@
 //! - [`TestDatabase`]: a fresh database with Tasker in it, on a PostgreSQL that all tests of a run share
 //! - [`OwnCluster`]: a PostgreSQL of one test's own, for tests that restart or kill it
 //! - [`Program`], [`Server`]: the real programs
+//! - [`Stage`]: a database with the examples and a worker on it
 //! - [`ScratchFolder`]: a folder of one test's own
 //! - [`Scenario`]: the SQL functions in a transaction that is rolled back, with the clock moved by hand
 //! - [`eventually`]: waits for a condition, not for a time
@@ -17,10 +18,11 @@ mod cluster;
 mod database;
 pub mod examples;
 mod folders;
-pub mod http;
 pub mod following;
+pub mod http;
 mod program;
 pub mod scenario;
+mod stage;
 mod stamp;
 mod waiting;
 
@@ -31,5 +33,6 @@ pub use database::TestDatabase;
 pub use folders::ScratchFolder;
 pub use program::{Program, Server, program_path};
 pub use scenario::Scenario;
+pub use stage::Stage;
 pub use tasker_cli::cluster::{Cluster, StopMode};
 pub use waiting::eventually;

@@ -80,6 +80,11 @@ impl Program {
             .status()
             .await?;
         ensure!(asked.success(), "can't send SIGTERM to {process}");
+        self.ended(within).await
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn ended(&mut self, within: Duration) -> anyhow::Result<ExitStatus> {
         tokio::time::timeout(within, self.child.wait())
             .await
             .with_context(|| {

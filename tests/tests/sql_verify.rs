@@ -11,7 +11,8 @@ async fn three_tasks() -> anyhow::Result<Scenario> {
     let mut sql = Scenario::new().await?;
     sql.register(TEMPLATE).await?;
     for reason in ["ended", "running"] {
-        sql.create(&format!("'chain', reason => '{reason}'")).await?;
+        sql.create(&format!("'chain', reason => '{reason}'"))
+            .await?;
         let a = sql.claim_one().await?;
         sql.complete(&a, json!(1)).await?;
         let b = sql.claim_one().await?;
@@ -32,7 +33,8 @@ async fn three_tasks() -> anyhow::Result<Scenario> {
 
 /// Tampers, and gives what is said; then all is as before.
 async fn seen(sql: &mut Scenario, tampering: &str) -> anyhow::Result<Vec<String>> {
-    sql.run(&format!("savepoint untouched; {tampering}")).await?;
+    sql.run(&format!("savepoint untouched; {tampering}"))
+        .await?;
     let said = sql.violations().await?;
     sql.run("rollback to untouched").await?;
     Ok(said)
@@ -46,7 +48,11 @@ async fn all_are_seen(tamperings: &[(u32, String)]) -> anyhow::Result<()> {
     let mut sql = three_tasks().await?;
     for (invariant, tampering) in tamperings {
         let said = seen(&mut sql, tampering).await?;
-        assert!(said.iter().any(|line| line.starts_with(&format!("{invariant}: "))), "{tampering}: {said:?}");
+        assert!(
+            said.iter()
+                .any(|line| line.starts_with(&format!("{invariant}: "))),
+            "{tampering}: {said:?}"
+        );
     }
     sql.verify().await
 }
@@ -54,12 +60,33 @@ async fn all_are_seen(tamperings: &[(u32, String)]) -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_wrong_counter_is_seen() -> anyhow::Result<()> {
     let mut tamperings = vec![
-        (1, format!("update tasker.steps set remaining_dependencies = 0 where {}", step("fresh", 2))),
-        (1, format!("update tasker.steps set remaining_dependencies = 2 where {}", step("fresh", 2))),
-        (1, format!("update tasker.steps set remaining_dependencies = 1 where {}", step("running", 2))),
+        (
+            1,
+            format!(
+                "update tasker.steps set remaining_dependencies = 0 where {}",
+                step("fresh", 2)
+            ),
+        ),
+        (
+            1,
+            format!(
+                "update tasker.steps set remaining_dependencies = 2 where {}",
+                step("fresh", 2)
+            ),
+        ),
+        (
+            1,
+            format!(
+                "update tasker.steps set remaining_dependencies = 1 where {}",
+                step("running", 2)
+            ),
+        ),
     ];
     for counter in ["running", "waiting_retry", "failed"] {
-        tamperings.push((1, format!("update tasker.tasks set {counter} = {counter} + 1 where reason = 'running'")));
+        tamperings.push((
+            1,
+            format!("update tasker.tasks set {counter} = {counter} + 1 where reason = 'running'"),
+        ));
     }
     all_are_seen(&tamperings).await
 }
@@ -67,9 +94,27 @@ async fn a_wrong_counter_is_seen() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_step_that_runs_too_early_or_waits_for_nothing_is_seen() -> anyhow::Result<()> {
     all_are_seen(&[
-        (2, format!("update tasker.steps set state = 'enqueued' where {}", step("fresh", 2))),
-        (2, format!("update tasker.steps set state = 'in_progress' where {}", step("fresh", 2))),
-        (2, format!("update tasker.steps set state = 'pending' where {}", step("running", 2))),
+        (
+            2,
+            format!(
+                "update tasker.steps set state = 'enqueued' where {}",
+                step("fresh", 2)
+            ),
+        ),
+        (
+            2,
+            format!(
+                "update tasker.steps set state = 'in_progress' where {}",
+                step("fresh", 2)
+            ),
+        ),
+        (
+            2,
+            format!(
+                "update tasker.steps set state = 'pending' where {}",
+                step("running", 2)
+            ),
+        ),
     ])
     .await
 }
@@ -89,7 +134,11 @@ async fn a_repeated_completion_or_attempt_is_seen() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_missing_a_second_and_an_idle_message_are_seen() -> anyhow::Result<()> {
     let queue = "pgmq.q_worker_default_queue";
-    let of = |reason: &str, number: u32| format!("(message ->> 'step_uuid')::uuid = (select step_uuid from s where reason = '{reason}' and number = {number})");
+    let of = |reason: &str, number: u32| {
+        format!(
+            "(message ->> 'step_uuid')::uuid = (select step_uuid from s where reason = '{reason}' and number = {number})"
+        )
+    };
     all_are_seen(&[
         (4, format!("delete from {queue} where {}", of("fresh", 1))),
         (4, format!("delete from {queue} where {}", of("running", 2))),
@@ -118,7 +167,8 @@ async fn a_history_that_is_no_path_or_ends_elsewhere_is_seen() -> anyhow::Result
 }
 
 #[tokio::test]
-async fn an_ended_task_with_live_steps_and_a_done_task_that_goes_on_are_seen() -> anyhow::Result<()> {
+async fn an_ended_task_with_live_steps_and_a_done_task_that_goes_on_are_seen() -> anyhow::Result<()>
+{
     all_are_seen(&[
         (6, "update tasker.tasks set state = 'complete', finished_at = now() where reason = 'running'".to_owned()),
         (6, "update tasker.tasks set state = 'steps_in_process', finished_at = null where reason = 'ended'".to_owned()),
@@ -131,13 +181,33 @@ async fn an_ended_task_with_live_steps_and_a_done_task_that_goes_on_are_seen() -
 #[tokio::test]
 async fn a_row_that_nothing_will_move_is_seen() -> anyhow::Result<()> {
     let mut tamperings = vec![
-        (7, "update tasker.tasks set state = 'pending' where reason = 'fresh'".to_owned()),
-        (7, "update tasker.tasks set state = 'waiting_for_retry' where reason = 'running'".to_owned()),
-        (7, "update tasker.tasks set state = 'waiting_for_dependencies' where reason = 'running'".to_owned()),
-        (7, format!("update tasker.steps set state = 'pending' where {}", step("fresh", 1))),
+        (
+            7,
+            "update tasker.tasks set state = 'pending' where reason = 'fresh'".to_owned(),
+        ),
+        (
+            7,
+            "update tasker.tasks set state = 'waiting_for_retry' where reason = 'running'"
+                .to_owned(),
+        ),
+        (
+            7,
+            "update tasker.tasks set state = 'waiting_for_dependencies' where reason = 'running'"
+                .to_owned(),
+        ),
+        (
+            7,
+            format!(
+                "update tasker.steps set state = 'pending' where {}",
+                step("fresh", 1)
+            ),
+        ),
     ];
     for state in ["initializing", "enqueuing_steps", "evaluating_results"] {
-        tamperings.push((7, format!("update tasker.tasks set state = '{state}' where reason = 'running'")));
+        tamperings.push((
+            7,
+            format!("update tasker.tasks set state = '{state}' where reason = 'running'"),
+        ));
     }
     all_are_seen(&tamperings).await
 }
@@ -145,7 +215,8 @@ async fn a_row_that_nothing_will_move_is_seen() -> anyhow::Result<()> {
 #[tokio::test]
 async fn one_task_is_verified_alone() -> anyhow::Result<()> {
     let mut sql = three_tasks().await?;
-    sql.run("update tasker.tasks set failed = 5 where reason = 'running'").await?;
+    sql.run("update tasker.tasks set failed = 5 where reason = 'running'")
+        .await?;
     for (reason, violations) in [("running", 1), ("fresh", 0), ("ended", 0)] {
         let found: i64 = sql
             .value(&format!("select count(*) from tasker.verify((select task_uuid from tasker.tasks where reason = '{reason}'))"))

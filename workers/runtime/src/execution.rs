@@ -56,7 +56,7 @@ async fn time_limit(step: &StepContext) {
 fn timed_out(step: &StepContext) -> HandlerError {
     let seconds = step.timeout().unwrap_or_default().as_secs();
     HandlerError::retryable(format!("the handler took longer than {seconds} s"))
-        .with_type("timeout")
+        .with_type("timed_out")
 }
 
 /// What the handler's task ended with; `None` when it was aborted from outside, as a closing
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(error.message, "the handler took longer than 5 s");
         assert_eq!(
             (error.r#type.as_deref(), error.retryable),
-            (Some("timeout"), Some(true))
+            (Some("timed_out"), Some(true))
         );
         assert_eq!(begun.elapsed().as_secs(), 5);
     }
@@ -229,7 +229,7 @@ mod tests {
             }
         };
         let error = error_of(run(handler, step().with_timeout(Duration::from_millis(50))).await);
-        assert_eq!(error.r#type.as_deref(), Some("timeout"));
+        assert_eq!(error.r#type.as_deref(), Some("timed_out"));
         saw.await.expect("the handler saw that it was cancelled");
     }
 

@@ -39,7 +39,7 @@ impl Upkeep {
             lease,
             extend_at: None,
             register_at: None,
-            beat_at: now + HEARTBEAT_INTERVAL,
+            beat_at: now,
             failures: 0,
         }
     }
@@ -98,7 +98,8 @@ impl Upkeep {
     pub(crate) fn registered(&mut self, now: Instant) {
         self.failures = 0;
         self.register_at = None;
-        self.beaten(now);
+        // A registration doesn't say how many steps the worker could run.
+        self.beat_at = now;
     }
 
     /// It couldn't register; first when it fails the first time.
@@ -119,6 +120,7 @@ mod tests {
     fn leases_are_extended_every_third_of_one_while_steps_run() {
         let now = Instant::now();
         let mut upkeep = Upkeep::new(LEASE, now);
+        upkeep.beaten(now);
         upkeep.steps_run(now);
         upkeep.steps_run(now + LEASE / 6);
         assert_eq!(upkeep.due(now + LEASE / 3), Some(Chore::Extend));
@@ -134,6 +136,7 @@ mod tests {
     fn a_failed_extension_is_tried_several_times_within_the_lease() {
         let now = Instant::now();
         let mut upkeep = Upkeep::new(Duration::from_secs(3), now);
+        upkeep.beaten(now);
         upkeep.steps_run(now);
         upkeep.extension_failed(now + Duration::from_secs(1));
         assert_eq!(upkeep.next_at(), now + Duration::from_millis(1300));
@@ -152,6 +155,8 @@ mod tests {
         assert!(upkeep.registration_failed(later));
         assert_eq!(upkeep.due(later), Some(Chore::Beat));
         upkeep.registered(later);
+        assert_eq!(upkeep.due(later), Some(Chore::Beat));
+        upkeep.beaten(later);
         assert_eq!(upkeep.due(later), None);
     }
 }

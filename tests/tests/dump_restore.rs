@@ -1,0 +1,239 @@
+//! A database dumped and restored into an empty cluster, with PGMQ in both its forms: every task is kept, and the work goes on there.
+
+use std::path::PathBuf;
+use std::process::Output;
+use std::time::Duration;
+
+use anyhow::ensure;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tasker_client::{ClaimRequest, Client, ConnectOptions, Definition, NewTask};
+use tasker_tests::following::{completed, create, new_task, step, verified};
+use tasker_tests::{OwnCluster, Program, ScratchFolder, bin_dir, bin_dir_with_pgmq, examples};
+use tokio::process::Command;
+use uuid::Uuid;
+
+/// The tasks of the dumped database, by what they were doing.
+struct Tasks {
+    finished: Uuid,
+    running: Uuid,
+    waiting_for_retry: Uuid,
+    ready: Uuid,
+    pending: Uuid,
+    cancelled: Uuid,
+}
+
+impl Tasks {
+    fn to_complete(&self) -> [Uuid; 4] {
+        [
+            self.running,
+            self.waiting_for_retry,
+            self.ready,
+            self.pending,
+        ]
+    }
+}
+
+async fn prepared(own: &OwnCluster) -> anyhow::Result<Client> {
+    own.cluster.create_database("tasker", None)?;
+    let client = Client::connect(&own.url(), ConnectOptions::default()).await?;
+    tasker_client::init(&client).await?;
+    Ok(client)
+}
+
+fn keyed() -> anyhow::Result<NewTask> {
+    Ok(NewTask {
+        idempotency_key: Some("kept".to_owned()),
+        ..new_task("example", "diamond_workflow", &json!({"n": 3}))?
+    })
+}
+
+async fn filled(own: &OwnCluster, client: &Client) -> anyhow::Result<Tasks> {
+    examples::register(client).await?;
+    let mut worker = Program::worker(&own.url(), &[])?;
+    let finished = client.create_task(&keyed()?).await?;
+    completed(client, finished).await?;
+    worker.kill().await?;
+
+    let claimed = |handler: &str| ClaimRequest {
+        worker_id: "gone".to_owned(),
+        namespaces: vec!["example".to_owned()],
+        max_steps: 1,
+        lease: Duration::from_secs(2),
+        handlers: Some(vec![handler.to_owned()]),
+    };
+    let waiting_for_retry = create(client, "example", "failures", &json!({"times": 1})).await?;
+    let flaky = client.claim_steps(&claimed("example.fail_times")).await?;
+    sqlx::query("select tasker.fail_step($1, $2, $3, retry_after => interval '2 seconds')")
+        .bind(flaky[0].step_uuid)
+        .bind(flaky[0].attempt)
+        .bind(json!({"message": "not yet"}))
+        .execute(client.pool())
+        .await?;
+    let running = create(client, "example", "linear_workflow", &json!({})).await?;
+    ensure!(client.claim_steps(&claimed("math.square")).await?.len() == 1);
+    let ready = create(client, "example", "complex_dag", &json!({})).await?;
+    let pending: Uuid = sqlx::query_scalar("select tasker.create_task('linear_workflow', 'example', run_at => now() + interval '2 seconds')")
+        .fetch_one(client.pool())
+        .await?;
+    let cancelled = create(client, "example", "linear_workflow", &json!({})).await?;
+    client.cancel_task(cancelled, None).await?;
+    Ok(Tasks {
+        finished,
+        running,
+        waiting_for_retry,
+        ready,
+        pending,
+        cancelled,
+    })
+}
+
+/// Every row of Tasker's own tables, as text.
+async fn contents(pool: &PgPool) -> anyhow::Result<Vec<Value>> {
+    let tables: Vec<String> = sqlx::query_scalar("select relname::text from pg_class where relnamespace = 'tasker'::regnamespace and relkind = 'r' order by 1")
+        .fetch_all(pool)
+        .await?;
+    let mut contents = Vec::new();
+    for table in tables {
+        let query = format!(
+            "select jsonb_build_object('table', '{table}', 'rows', coalesce(jsonb_agg(to_jsonb(t) order by to_jsonb(t)::text), '[]')) from tasker.{table} t"
+        );
+        contents.push(sqlx::query_scalar(&query).fetch_one(pool).await?);
+    }
+    Ok(contents)
+}
+
+fn succeeded(output: Output) -> anyhow::Result<Output> {
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(output)
+}
+
+async fn dump_and_restore(from: &OwnCluster, to: &OwnCluster) -> anyhow::Result<()> {
+    let scratch = ScratchFolder::new()?;
+    let file = scratch.path().join("dump.sql");
+    let dump = Command::new(from.cluster.program("pg_dump"))
+        .arg("--file")
+        .arg(&file)
+        .arg(from.url())
+        .output()
+        .await?;
+    succeeded(dump)?;
+    to.cluster.create_database("tasker", None)?;
+    let restore = Command::new(to.cluster.program("psql"))
+        .args(["--no-psqlrc", "--quiet", "-v", "ON_ERROR_STOP=1", "--file"])
+        .arg(&file)
+        .arg(to.url())
+        .output()
+        .await?;
+    succeeded(restore)?;
+    Ok(())
+}
+
+async fn everything_is_kept_and_the_work_goes_on(
+    bin_dir: PathBuf,
+    pgmq_is_an_extension: bool,
+) -> anyhow::Result<()> {
+    let from = OwnCluster::start_empty(bin_dir.clone())?;
+    let old = prepared(&from).await?;
+    let has_extension: bool =
+        sqlx::query_scalar("select exists (select from pg_extension where extname = 'pgmq')")
+            .fetch_one(old.pool())
+            .await?;
+    assert_eq!(has_extension, pgmq_is_an_extension);
+    let tasks = filled(&from, &old).await?;
+    let before = contents(old.pool()).await?;
+
+    let to = OwnCluster::start_empty(bin_dir)?;
+    dump_and_restore(&from, &to).await?;
+    let client = Client::connect(&to.url(), ConnectOptions::default()).await?;
+    for (then, now) in before.iter().zip(contents(client.pool()).await?) {
+        assert_eq!(*then, now);
+    }
+    verified(&client).await?;
+
+    assert_eq!(client.get_task(tasks.finished).await?.state, "complete");
+    assert_eq!(client.get_task(tasks.cancelled).await?.state, "cancelled");
+    assert_eq!(
+        client.create_task(&keyed()?).await?,
+        tasks.finished,
+        "the idempotency key is kept"
+    );
+    let _worker = Program::worker(&to.url(), &[])?;
+    // What a server would do.
+    let maintenance = tokio::spawn({
+        let client = client.clone();
+        async move {
+            while client.run_maintenance(1000).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    for task_uuid in tasks.to_complete() {
+        completed(&client, task_uuid).await?;
+    }
+    maintenance.abort();
+    let taken_over = step(&client, tasks.running, "linear_step_1").await?;
+    assert_eq!(
+        taken_over.attempts_used, 2,
+        "the claim of the old cluster counts"
+    );
+
+    // Sequences go on where they were: nothing new meets anything old.
+    let other =
+        "{name: after, version: 1.0.0, steps: [{name: a, handler: {callable: example.echo}}]}";
+    client
+        .register_template(Definition::Yaml(other), None)
+        .await?;
+    let new = create(&client, "example", "linear_workflow", &json!({})).await?;
+    completed(&client, new).await?;
+    let same_number: i64 = sqlx::query_scalar(
+        "select (select count(*) - count(distinct seq) from tasker.step_transitions) + (select count(*) - count(distinct seq) from tasker.task_transitions)",
+    )
+    .fetch_one(client.pool())
+    .await?;
+    assert_eq!(same_number, 0);
+    verified(&client).await
+}
+
+#[tokio::test]
+async fn a_dump_with_pgmq_as_plain_sql_restores_into_an_empty_cluster() -> anyhow::Result<()> {
+    everything_is_kept_and_the_work_goes_on(bin_dir()?, false).await
+}
+
+#[tokio::test]
+async fn a_dump_with_pgmq_as_an_extension_restores_into_an_empty_cluster() -> anyhow::Result<()> {
+    everything_is_kept_and_the_work_goes_on(bin_dir_with_pgmq()?, true).await
+}
+
+#[tokio::test]
+async fn a_dump_of_data_and_schema_apart_is_the_same() -> anyhow::Result<()> {
+    let from = OwnCluster::start_empty(bin_dir()?)?;
+    let old = prepared(&from).await?;
+    let tasks = filled(&from, &old).await?;
+    let to = OwnCluster::start_empty(bin_dir()?)?;
+    let scratch = ScratchFolder::new()?;
+    let file = scratch.path().join("dump.custom");
+    let dump = Command::new(from.cluster.program("pg_dump"))
+        .args(["--format", "custom", "--file"])
+        .arg(&file)
+        .arg(from.url())
+        .output()
+        .await?;
+    succeeded(dump)?;
+    to.cluster.create_database("tasker", None)?;
+    let restore = Command::new(to.cluster.program("pg_restore"))
+        .args(["--exit-on-error", "--dbname"])
+        .arg(to.url())
+        .arg(&file)
+        .output()
+        .await?;
+    succeeded(restore)?;
+    let client = Client::connect(&to.url(), ConnectOptions::default()).await?;
+    assert_eq!(contents(old.pool()).await?, contents(client.pool()).await?);
+    assert_eq!(client.get_task(tasks.finished).await?.state, "complete");
+    verified(&client).await
+}
