@@ -1,7 +1,8 @@
 //! Requests to the server, and what it answers.
 
 use anyhow::Context;
-use reqwest::{Client, Method, RequestBuilder};
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Body, Client, Method, RequestBuilder};
 use serde_json::Value;
 
 use crate::program::Server;
@@ -35,7 +36,6 @@ impl Answer {
 
 impl Server {
     /// A request that isn't sent yet, for what the other functions don't do.
-    #[must_use]
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         Client::new().request(method, format!("{}{path}", self.url))
     }
@@ -48,6 +48,26 @@ impl Server {
     /// A POST of a JSON document.
     pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
         answer(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// A DELETE.
+    pub async fn delete(&self, path: &str) -> anyhow::Result<Answer> {
+        answer(self.request(Method::DELETE, path)).await
+    }
+
+    /// A POST of a body as it is.
+    pub async fn send(
+        &self,
+        path: &str,
+        media_type: &str,
+        body: impl Into<Body>,
+    ) -> anyhow::Result<Answer> {
+        answer(
+            self.request(Method::POST, path)
+                .header(CONTENT_TYPE, media_type)
+                .body(body),
+        )
+        .await
     }
 }
 

@@ -10,11 +10,13 @@
 //! - [`examples`]: the example templates
 //! - [`following`]: tasks created and followed
 //! - [`http`]: requests to the server
+//! - [`command`]: the command line
 //!
 //! `TASKER_TEST_PG_BIN` names the bin folder of the PostgreSQL to test on; without it, it is the project's private install.
 //! The extension and the programs must be built before: `tests/run` does both.
 
 mod cluster;
+pub mod command;
 mod database;
 pub mod examples;
 mod folders;

@@ -46,7 +46,7 @@ async fn claim_until_nothing_is_left(client: Client, worker: usize) -> anyhow::R
         worker_id: format!("worker-{worker}"),
         namespaces: vec!["default".to_owned()],
         max_steps: 7,
-        lease: Duration::from_secs(600),
+        lease: Duration::from_mins(10),
         handlers: None,
     };
     let mut claimed = Vec::new();

@@ -45,7 +45,9 @@ impl Session {
         tokio::spawn(async move {
             let ran = self.connection.execute(sqlx::raw_sql(&sql)).await;
             let code = ran.err().map(|error| {
-                let code = error.as_database_error().and_then(|error| error.code());
+                let code = error
+                    .as_database_error()
+                    .and_then(sqlx::error::DatabaseError::code);
                 code.map_or_else(|| error.to_string(), std::borrow::Cow::into_owned)
             });
             let _ = self.connection.close().await;
@@ -63,7 +65,7 @@ async fn claim(client: &Client, max_steps: u32) -> anyhow::Result<Vec<ClaimedSte
         worker_id: "tester".to_owned(),
         namespaces: vec!["default".to_owned()],
         max_steps,
-        lease: Duration::from_secs(60),
+        lease: Duration::from_mins(1),
         handlers: None,
     };
     Ok(client.claim_steps(&request).await?)
@@ -320,11 +322,9 @@ async fn maintenance_does_not_wait_for_a_step_that_another_session_holds() -> an
     first.run("begin").await?;
     first.run(&completion(&claimed)).await?;
     let mut second = Session::new(&database).await?;
-    let impatient = format!(
-        "set lock_timeout = '1ms'; select tasker._set_now(now() + interval '1 day'); \
-         select * from tasker.run_maintenance()"
-    );
-    second.run(&impatient).await?;
+    let impatient = "set lock_timeout = '1ms'; select tasker._set_now(now() + interval '1 day'); \
+         select * from tasker.run_maintenance()";
+    second.run(impatient).await?;
     first.run("commit").await?;
     let state: Value = eventually("the step is complete", SECOND_GOES_ON_WITHIN, async || {
         let step = client.get_step(claimed.step_uuid).await?;

@@ -220,3 +220,49 @@ async fn a_creation_that_is_rolled_back_leaves_nothing_anywhere() -> anyhow::Res
     assert_eq!(heard.payload(), "", "a creation that commits does notify");
     verified(database.client()).await
 }
+
+#[tokio::test]
+async fn one_template_registered_by_many_at_once_is_registered_once() -> anyhow::Result<()> {
+    let database = TestDatabase::new().await?;
+    for round in 0..5 {
+        let yaml = TWO.replace("name: two,", &format!("name: two, namespace: new_{round},"));
+        let registrations: Vec<_> = (0..8)
+            .map(|_| {
+                let (client, yaml) = (database.client().clone(), yaml.clone());
+                tokio::spawn(async move {
+                    client
+                        .register_template(Definition::Yaml(&yaml), None)
+                        .await
+                })
+            })
+            .collect();
+        let mut created = 0;
+        for registration in registrations {
+            created += i32::from(registration.await??.created);
+        }
+        assert_eq!(created, 1);
+    }
+    let queues: i64 = sqlx::query_scalar("select count(*) from pgmq.meta")
+        .fetch_one(database.pool())
+        .await?;
+    assert_eq!(queues, 5);
+    verified(database.client()).await
+}
+
+#[tokio::test]
+async fn two_templates_of_one_version_registered_at_once_are_told_apart() -> anyhow::Result<()> {
+    let database = TestDatabase::new().await?;
+    let other = TWO.replace("t.a", "t.b");
+    let (one, two) = tokio::join!(
+        database
+            .client()
+            .register_template(Definition::Yaml(TWO), None),
+        database
+            .client()
+            .register_template(Definition::Yaml(&other), None)
+    );
+    let refused: Vec<_> = [one, two].into_iter().filter_map(Result::err).collect();
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0].code(), Some("TK014"));
+    Ok(())
+}

@@ -74,7 +74,9 @@ async fn several_programs_may_prepare_a_database_at_once() -> anyhow::Result<()>
         tasker_client::init(client),
         tasker_client::init(client)
     );
-    (one?, two?, three?);
+    one?;
+    two?;
+    three?;
     works(client).await
 }
 

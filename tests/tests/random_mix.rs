@@ -1,19 +1,22 @@
 //! Eight sessions that create, claim, finish, fail, give back, extend and cancel as chance has it: no deadlock, no error that isn't a verdict, and every invariant at the end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde_json::json;
+use sqlx::Executor;
 use tasker_client::{
-    ClaimRequest, ClaimedStep, Client, Definition, FinishRequest, HeldStep, Outcome, OutcomeStatus,
-    StepError, TaskFilter,
+    ClaimRequest, ClaimedStep, Client, ConnectOptions, Definition, FinishRequest, HeldStep,
+    Outcome, OutcomeStatus, StepError, TaskFilter,
 };
 use tasker_tests::TestDatabase;
 use tasker_tests::following::{create, verified};
 use uuid::Uuid;
 
 const SESSIONS: u64 = 8;
-const TURNS: u32 = 60;
+/// So that leases end and retries come due within the test.
+const CLOCK_RUNS_FASTER: f64 = 40.0;
+const TURNS: u32 = 250;
 const WIDE: &str = "{name: wide, version: 1.0.0, steps: [
   {name: a, handler: {callable: t.a}, retry: {max_attempts: 2, backoff: none}},
   {name: b, handler: {callable: t.a}, dependencies: [a]},
@@ -40,6 +43,7 @@ struct Session {
     worker_id: String,
     chance: Chance,
     held: Vec<ClaimedStep>,
+    begun: Instant,
 }
 
 impl Session {
@@ -48,13 +52,20 @@ impl Session {
     }
 
     async fn turn(&mut self) -> anyhow::Result<()> {
-        match self.chance.below(10) {
+        let passed = self.begun.elapsed().as_secs_f64() * CLOCK_RUNS_FASTER;
+        sqlx::query("select tasker._set_now(clock_timestamp() + make_interval(secs => $1))")
+            .bind(passed)
+            .execute(self.client.pool())
+            .await?;
+        match self.chance.below(12) {
             0 => {
                 create(&self.client, "default", "wide", &json!({})).await?;
             }
             1 | 2 => self.claim().await?,
             3 => self.cancel().await?,
             4 => self.extend().await?,
+            5 => self.maintain().await?,
+            6 => self.lose_a_message().await?,
             _ => self.finish().await?,
         }
         Ok(())
@@ -65,7 +76,7 @@ impl Session {
             worker_id: self.worker_id.clone(),
             namespaces: Self::namespaces(),
             max_steps: 5,
-            lease: Duration::from_secs(60),
+            lease: self.lease(),
             handlers: None,
         };
         self.held.extend(self.client.claim_steps(&request).await?);
@@ -92,7 +103,31 @@ impl Session {
         }
     }
 
+    async fn maintain(&mut self) -> anyhow::Result<()> {
+        self.client.run_maintenance(50).await?;
+        Ok(())
+    }
+
+    /// What may happen to a queue behind the engine's back.
+    async fn lose_a_message(&mut self) -> anyhow::Result<()> {
+        if self.chance.below(4) == 0 {
+            let lose = "delete from pgmq.q_worker_default_queue where msg_id = \
+                (select msg_id from pgmq.q_worker_default_queue order by random() limit 1 for update skip locked)";
+            self.client.pool().execute(lose).await?;
+        }
+        Ok(())
+    }
+
+    /// Some leases end before their steps are finished.
+    fn lease(&mut self) -> Duration {
+        match self.chance.below(3) {
+            0 => Duration::from_secs(1),
+            _ => Duration::from_mins(1),
+        }
+    }
+
     async fn extend(&mut self) -> anyhow::Result<()> {
+        let lease = self.lease();
         let held: Vec<_> = self
             .held
             .iter()
@@ -103,7 +138,7 @@ impl Session {
             .collect();
         let verdicts = self
             .client
-            .extend_leases(&self.worker_id, &held, Duration::from_secs(60))
+            .extend_leases(&self.worker_id, &held, lease)
             .await?;
         ensure!(verdicts.len() == held.len());
         Ok(())
@@ -116,7 +151,7 @@ impl Session {
         let request = FinishRequest {
             worker_id: self.worker_id.clone(),
             claim_next: self.chance.below(4) as u32,
-            lease: Duration::from_secs(60),
+            lease: self.lease(),
             namespaces: Some(Self::namespaces()),
             handlers: None,
             request_id: (self.chance.below(2) == 0).then(Uuid::new_v4),
@@ -170,25 +205,29 @@ async fn a_random_mix_of_eight_sessions_has_no_deadlock_and_keeps_every_invarian
     for _ in 0..20 {
         create(client, "default", "wide", &json!({})).await?;
     }
-    let sessions: Vec<_> = (1..=SESSIONS)
-        .map(|seed| {
-            let mut session = Session {
-                client: client.clone(),
-                worker_id: format!("session-{seed}"),
-                chance: Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
-                held: Vec::new(),
-            };
-            tokio::spawn(async move {
-                for turn in 0..TURNS {
-                    session
-                        .turn()
-                        .await
-                        .with_context(|| format!("session {seed}, turn {turn}"))?;
-                }
-                anyhow::Ok(())
-            })
-        })
-        .collect();
+    let begun = Instant::now();
+    let mut sessions = Vec::new();
+    for seed in 1..=SESSIONS {
+        // One connection each: the clock is moved for a connection.
+        let options = ConnectOptions {
+            max_connections: 1,
+            ..ConnectOptions::default()
+        };
+        let mut session = Session {
+            client: Client::connect(database.url(), options).await?,
+            worker_id: format!("session-{seed}"),
+            chance: Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            held: Vec::new(),
+            begun,
+        };
+        sessions.push(tokio::spawn(async move {
+            for turn in 0..TURNS {
+                let context = || format!("session {seed}, turn {turn}");
+                session.turn().await.with_context(context)?;
+            }
+            anyhow::Ok(())
+        }));
+    }
     for session in sessions {
         session.await??;
     }
@@ -201,5 +240,11 @@ async fn a_random_mix_of_eight_sessions_has_no_deadlock_and_keeps_every_invarian
             "chance made no task {state}: {states:?}"
         );
     }
+    let taken_over: i64 = sqlx::query_scalar(
+        "select count(*) from tasker.step_transitions where event = 'start' and from_state = 'in_progress'",
+    )
+    .fetch_one(database.pool())
+    .await?;
+    assert!(taken_over > 0, "chance let no lease end");
     verified(client).await
 }

@@ -10,7 +10,7 @@ use tasker_tests::following::{completed, create, new_task, verified};
 use tasker_tests::{OwnCluster, Program, Server, StopMode, TestDatabase, eventually, examples};
 use uuid::Uuid;
 
-const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
+const RECOVERED_WITHIN: Duration = Duration::from_mins(1);
 
 /// A database server of its own with the examples, a server and two workers.
 struct Stage {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tasker_client::{Client, Step};
+use tasker_client::{Client, Definition, Step};
 use tasker_tests::following::{completed, create, ended, step, step_in_state, times, verified};
 use tasker_tests::{Program, TestDatabase, eventually};
 use uuid::Uuid;
@@ -231,4 +231,36 @@ async fn a_worker_on_a_database_without_tasker_ends_and_says_so() -> anyhow::Res
     assert!(!worker.ended(ENDS_WITHIN).await?.success());
     assert!(worker.log().contains("tasker"), "{}", worker.log());
     Ok(())
+}
+
+#[tokio::test]
+async fn an_attempt_that_runs_past_its_timeout_is_failed_and_tried_again() -> anyhow::Result<()> {
+    let database = TestDatabase::with_examples().await?;
+    let client = database.client();
+    let yaml = "{name: slow, namespace: example, version: 1.0.0, steps: [
+      {name: flaky, handler: {callable: example.fail_times}, timeout_seconds: 1, retry: {max_attempts: 2, backoff: none}}]}";
+    client
+        .register_template(Definition::Yaml(yaml), None)
+        .await?;
+    let _worker = worker(&database, "only", &[])?;
+    for (times, state) in [(1, "complete"), (9, "error")] {
+        let task_uuid = create(
+            client,
+            "example",
+            "slow",
+            &json!({"kind": "timeout", "times": times}),
+        )
+        .await?;
+        assert_eq!(ended(client, task_uuid).await?.state, state);
+        let flaky = step(client, task_uuid, "flaky").await?;
+        assert_eq!((flaky.state.as_str(), flaky.attempts_used), (state, 2));
+        if state == "error" {
+            assert!(
+                flaky
+                    .error
+                    .is_some_and(|error| error.get().contains("timed_out"))
+            );
+        }
+    }
+    verified(client).await
 }
