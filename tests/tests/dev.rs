@@ -11,7 +11,7 @@ use tasker_tests::{ScratchFolder, bin_dir, eventually, program_path};
 use tokio::process::{Child, Command};
 
 const READY_WITHIN: Duration = Duration::from_secs(90);
-const ENDED_WITHIN: Duration = Duration::from_secs(60);
+const ENDED_WITHIN: Duration = Duration::from_mins(1);
 
 /// A running `tasker-ctl dev`.
 struct Dev {
