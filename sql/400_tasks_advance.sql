@@ -12,65 +12,47 @@ end
 $function$;
 comment on function tasker._lock_tasks(uuid[]) is 'Locks tasks in key order.';
 
-create function tasker._task_error(p_task_uuid uuid) returns jsonb
-language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
-begin
-  return (
-    select jsonb_build_object('message', format('step %s failed: %s', d.name, s.error ->> 'message'), 'step_uuid', s.step_uuid, 'step_name', d.name)
-      || coalesce(s.error - 'message', '{}')
-    from (
-      select s.step_uuid, s.template_id, s.error
-      from tasker.steps s
-      where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid) and s.state = 'error'
-      order by s.finished_at, s.step_uuid
-      limit 1
-    ) s
-    cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
-  );
-end
-$function$;
-comment on function tasker._task_error(uuid) is 'What a task failed of: its first failed step''s error, with the step''s name.';
-
 create function tasker._dead_letter_reason(p_error jsonb) returns text
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $function$
-  select case
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp as $function$
+begin
+  return case
     when p_error ->> 'type' = 'lease_expired' then 'worker_unavailable'
     when p_error ->> 'retryable' = 'false' then 'permanent_failure'
     else 'max_retries_exceeded'
-  end
+  end;
+end
 $function$;
 comment on function tasker._dead_letter_reason(jsonb) is 'The dead letter''s reason, from the error of the step that failed for good.';
 
-create function tasker._snapshot_task(p_task_uuid uuid) returns jsonb
-language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
-begin
-  return (
-    select jsonb_build_object(
-      'task', (select to_jsonb(t) from tasker.tasks t where t.task_uuid = p_task_uuid),
-      'steps', (
-        select coalesce(jsonb_agg(to_jsonb(s) || jsonb_build_object('number', tasker._number_of(s.step_uuid)) order by s.step_uuid), '[]')
-        from tasker.steps s
-        where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid)),
-      'history', (
-        select coalesce(jsonb_agg(to_jsonb(h) order by h.seq), '[]')
-        from (
-          select h.* from tasker.step_transitions h
-          where h.step_uuid > p_task_uuid and h.step_uuid <= tasker._last_step_uuid(p_task_uuid)
-          order by h.seq desc
-          limit 100
-        ) h))
-  );
-end
-$function$;
-comment on function tasker._snapshot_task(uuid) is 'The task, all its steps and the last 100 history rows of them as they are now.';
-
 create function tasker._open_dead_letters(p_task_uuids uuid[], p_now timestamptz, p_actor text) returns void
-language sql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  -- The snapshot: the task, all its steps and the last 100 history rows of them as they are now.
   insert into tasker.dead_letters (dead_letter_uuid, task_uuid, reason, snapshot, opened_at, opened_by)
-  select (tasker._task_uuids(1, p_now))[1], t.task_uuid, tasker._dead_letter_reason(t.error), tasker._snapshot_task(t.task_uuid), p_now, p_actor
+  select (tasker._task_uuids(1, p_now))[1], t.task_uuid, tasker._dead_letter_reason(t.error),
+    jsonb_build_object('task', t.snapshot, 'steps', s.snapshot, 'history', h.snapshot), p_now, p_actor
   from unnest(p_task_uuids) u(task_uuid)
-  cross join lateral (select t.task_uuid, t.error from tasker.tasks t where t.task_uuid = u.task_uuid) t
-  on conflict (task_uuid) where resolution = 'pending' do nothing
+  cross join lateral (
+    select t.task_uuid, t.error, to_jsonb(t) as snapshot, tasker._last_step_uuid(t.task_uuid) as last_step_uuid
+    from tasker.tasks t
+    where t.task_uuid = u.task_uuid
+  ) t
+  cross join lateral (
+    select coalesce(jsonb_agg(to_jsonb(s) || jsonb_build_object('number', tasker._number_of(s.step_uuid)) order by s.step_uuid), '[]') as snapshot
+    from tasker.steps s
+    where s.step_uuid > t.task_uuid and s.step_uuid <= t.last_step_uuid
+  ) s
+  cross join lateral (
+    select coalesce(jsonb_agg(to_jsonb(h) order by h.seq), '[]') as snapshot
+    from (
+      select h.* from tasker.step_transitions h
+      where h.step_uuid > t.task_uuid and h.step_uuid <= t.last_step_uuid
+      order by h.seq desc
+      limit 100
+    ) h
+  ) h
+  on conflict (task_uuid) where resolution = 'pending' do nothing;
+end
 $function$;
 comment on function tasker._open_dead_letters(uuid[], timestamptz, text) is 'Opens a dead letter for each task that has none open.';
 
@@ -98,7 +80,19 @@ begin
     update tasker.tasks t
     set running = d.running, waiting_retry = d.waiting_retry, failed = d.failed, state = d.to_state,
       finished_at = case when tasker._is_terminal(d.to_state) then coalesce(t.finished_at, p_now) end,
-      error = case when d.to_state in ('error', 'blocked_by_failures') then coalesce(t.error, tasker._task_error(t.task_uuid)) else t.error end
+      error = case when d.to_state in ('error', 'blocked_by_failures') then coalesce(t.error, (
+        -- What the task failed of: its first failed step's error, with the step's name.
+        select jsonb_build_object('message', format('step %s failed: %s', f.name, s.error ->> 'message'), 'step_uuid', s.step_uuid, 'step_name', f.name)
+          || coalesce(s.error - 'message', '{}')
+        from (
+          select s.step_uuid, s.template_id, s.error
+          from tasker.steps s
+          where s.step_uuid > t.task_uuid and s.step_uuid <= tasker._last_step_uuid(t.task_uuid) and s.state = 'error'
+          order by s.finished_at, s.step_uuid
+          limit 1
+        ) s
+        cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) f
+      )) else t.error end
     from decided d
     where t.task_uuid = d.task_uuid
     returning t.task_uuid, d.from_state, d.to_state, d.cause

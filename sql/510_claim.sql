@@ -58,10 +58,12 @@ $function$;
 comment on function tasker._judge_expired(tasker._candidate[], timestamptz) is 'Decides what becomes of steps whose lease has ended.';
 
 create function tasker._lease_expired_error(p_worker_id text, p_attempt integer, p_lease_expires_at timestamptz) returns jsonb
-language sql stable parallel safe set search_path = pg_catalog, pg_temp as $function$
-  select jsonb_build_object('type', 'lease_expired', 'retryable', true,
+language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $function$
+begin
+  return jsonb_build_object('type', 'lease_expired', 'retryable', true,
     'message', format('worker %s held attempt %s until its lease ended', p_worker_id, p_attempt),
-    'detail', jsonb_build_object('worker_id', p_worker_id, 'attempt', p_attempt, 'lease_expires_at', p_lease_expires_at))
+    'detail', jsonb_build_object('worker_id', p_worker_id, 'attempt', p_attempt, 'lease_expires_at', p_lease_expires_at));
+end
 $function$;
 comment on function tasker._lease_expired_error(text, integer, timestamptz) is 'The error of an attempt whose lease ended.';
 

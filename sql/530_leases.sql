@@ -4,7 +4,7 @@ create function tasker.register_worker(worker_id text, namespaces text[], handle
 language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
 begin
   perform tasker._require_worker_id(register_worker.worker_id);
-  if cardinality(register_worker.namespaces) is distinct from array_length(array_remove(register_worker.namespaces, null), 1)
+  if coalesce(cardinality(register_worker.namespaces), 0) = 0 or array_position(register_worker.namespaces, null) is not null
     or register_worker.handlers is null then
     perform tasker._raise('22023', 'a worker needs at least one namespace, and a list of handlers', null,
       'Give the namespaces it serves and the names of the handlers it has.');

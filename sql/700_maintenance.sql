@@ -85,6 +85,7 @@ language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp 
 declare
   v_queue record;
   v_lost record;
+  v_missing bigint[];
   v_msg_ids bigint[];
   v_count bigint := 0;
 begin
@@ -100,6 +101,10 @@ begin
     perform s.step_uuid
     from unnest(v_queue.step_uuids) u(step_uuid)
     cross join lateral (select s.step_uuid from tasker.steps s where s.step_uuid = u.step_uuid for no key update skip locked) s;
+    v_missing := tasker._queue_missing(v_queue.queue_name, array(
+      select s.msg_id
+      from unnest(v_queue.step_uuids) u(step_uuid)
+      cross join lateral (select s.msg_id from tasker.steps s where s.step_uuid = u.step_uuid) s));
     select array_agg(s.step_uuid order by s.step_uuid) as step_uuids, array_agg(s.attempt order by s.step_uuid) as attempts,
       array_agg(d.callable order by s.step_uuid) as handlers, array_agg(t.priority::integer order by s.step_uuid) as priorities,
       array_agg(t.correlation_id order by s.step_uuid) as correlation_ids,
@@ -112,7 +117,7 @@ begin
     ) s
     cross join lateral (select t.priority, t.correlation_id from tasker.tasks t where t.task_uuid = tasker._task_of(s.step_uuid)) t
     cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
-    where cardinality(tasker._queue_missing(v_queue.queue_name, array[coalesce(s.msg_id, 0)])) > 0;
+    where coalesce(s.msg_id, 0) = any (v_missing);
     continue when v_lost.step_uuids is null;
 
     v_msg_ids := tasker._queue_send(v_queue.queue_name, v_lost.step_uuids, v_lost.attempts, v_lost.handlers, v_lost.priorities, v_lost.correlation_ids,

@@ -17,6 +17,7 @@
 
 mod cluster;
 pub mod command;
+pub mod counting;
 mod database;
 pub mod examples;
 mod folders;

@@ -67,12 +67,20 @@ pub fn names(claimed: &[Value]) -> Vec<&str> {
 
 /// The outcome of a claimed step that was done.
 #[must_use]
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "it is written in place at every call"
+)]
 pub fn done(step: &Value, result: Value) -> Value {
     json!({"step_uuid": step["step_uuid"], "attempt": step["attempt"], "status": "complete", "result": result})
 }
 
 /// The outcome of a claimed step that failed; the error is `{message, …}`.
 #[must_use]
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "it is written in place at every call"
+)]
 pub fn failed(step: &Value, error: Value) -> Value {
     json!({"step_uuid": step["step_uuid"], "attempt": step["attempt"], "status": "fail", "error": error})
 }
@@ -232,6 +240,14 @@ impl Scenario {
             verdicts: list("verdicts"),
             claimed: list("claimed"),
         })
+    }
+
+    /// Reports one outcome, and gives what is said of it: the verdict and its code, `-` without one.
+    pub async fn verdict(&mut self, outcome: Value) -> anyhow::Result<String> {
+        let answer = self.finish("w", json!([outcome]), 0).await?;
+        let said = answer.verdicts.first().context("no verdict")?;
+        let text = |name: &str| said[name].as_str().unwrap_or("-").to_owned();
+        Ok(format!("{} {}", text("verdict"), text("code")))
     }
 
     /// Completes one claimed step with a result.

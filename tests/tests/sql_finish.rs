@@ -1,4 +1,4 @@
-//! Finishing: every verdict, repeats, giving back, checkpoints, result schemas.
+//! Finishing: every verdict, repeats, result schemas.
 
 use serde_json::{Value, json};
 use tasker_tests::Scenario;
@@ -15,37 +15,23 @@ async fn with(template: &str) -> anyhow::Result<Scenario> {
     Ok(sql)
 }
 
-/// The one verdict on one outcome, as `verdict code`.
-async fn verdict(sql: &mut Scenario, outcome: Value) -> anyhow::Result<String> {
-    let answer = sql.finish("w", json!([outcome]), 0).await?;
-    let verdict = &answer.verdicts[0];
-    let text = |name: &str| verdict[name].as_str().unwrap_or("-").to_owned();
-    Ok(format!("{} {}", text("verdict"), text("code")))
-}
-
 #[tokio::test]
 async fn an_accepted_outcome_again_is_repeated_and_another_is_refused() -> anyhow::Result<()> {
     let mut sql = with(CHAIN).await?;
     sql.create("'chain'").await?;
     let a = sql.claim_one().await?;
+    assert_eq!(sql.verdict(done(&a, json!({"x": 1}))).await?, "accepted -");
+    assert_eq!(sql.verdict(done(&a, json!({"x": 1}))).await?, "repeated -");
     assert_eq!(
-        verdict(&mut sql, done(&a, json!({"x": 1}))).await?,
-        "accepted -"
-    );
-    assert_eq!(
-        verdict(&mut sql, done(&a, json!({"x": 1}))).await?,
-        "repeated -"
-    );
-    assert_eq!(
-        verdict(&mut sql, done(&a, json!({"x": 2}))).await?,
+        sql.verdict(done(&a, json!({"x": 2}))).await?,
         "invalid TK010"
     );
     assert_eq!(
-        verdict(&mut sql, failed(&a, json!({"message": "no"}))).await?,
+        sql.verdict(failed(&a, json!({"message": "no"}))).await?,
         "invalid TK010"
     );
     assert_eq!(
-        verdict(&mut sql, given_back(&a, "release")).await?,
+        sql.verdict(given_back(&a, "release")).await?,
         "invalid TK010"
     );
     let b = sql.claim_one().await?;
@@ -58,14 +44,8 @@ async fn a_result_that_is_left_out_is_null() -> anyhow::Result<()> {
     let mut sql = with(CHAIN).await?;
     sql.create("'chain'").await?;
     let a = sql.claim_one().await?;
-    assert_eq!(
-        verdict(&mut sql, given_back(&a, "complete")).await?,
-        "accepted -"
-    );
-    assert_eq!(
-        verdict(&mut sql, done(&a, json!(null))).await?,
-        "repeated -"
-    );
+    assert_eq!(sql.verdict(given_back(&a, "complete")).await?, "accepted -");
+    assert_eq!(sql.verdict(done(&a, json!(null))).await?, "repeated -");
     assert_eq!(
         sql.claim_one().await?["dependency_results"],
         json!({"a": null})
@@ -81,30 +61,18 @@ async fn an_old_attempt_changes_nothing_and_is_told_so() -> anyhow::Result<()> {
     sql.clock(30_000).await?;
     let new = sql.claim_one().await?;
     assert_eq!((&old["attempt"], &new["attempt"]), (&json!(1), &json!(2)));
+    assert_eq!(sql.verdict(done(&old, json!("old"))).await?, "lost TK011");
     assert_eq!(
-        verdict(&mut sql, done(&old, json!("old"))).await?,
+        sql.verdict(failed(&old, json!({"message": "old"}))).await?,
         "lost TK011"
     );
-    assert_eq!(
-        verdict(&mut sql, failed(&old, json!({"message": "old"}))).await?,
-        "lost TK011"
-    );
-    assert_eq!(
-        verdict(&mut sql, given_back(&old, "yield")).await?,
-        "lost TK011"
-    );
+    assert_eq!(sql.verdict(given_back(&old, "yield")).await?, "lost TK011");
     assert_eq!(
         sql.step_states(&task).await?,
         json!({"a": "in_progress", "b": "pending"})
     );
-    assert_eq!(
-        verdict(&mut sql, done(&new, json!("new"))).await?,
-        "accepted -"
-    );
-    assert_eq!(
-        verdict(&mut sql, done(&old, json!("old"))).await?,
-        "lost TK011"
-    );
+    assert_eq!(sql.verdict(done(&new, json!("new"))).await?, "accepted -");
+    assert_eq!(sql.verdict(done(&old, json!("old"))).await?, "lost TK011");
     sql.verify().await
 }
 
@@ -114,7 +82,7 @@ async fn a_holder_past_its_lease_is_heard_until_another_claims() -> anyhow::Resu
     sql.create("'chain'").await?;
     let a = sql.claim_one().await?;
     sql.clock(59_000).await?;
-    assert_eq!(verdict(&mut sql, done(&a, json!(1))).await?, "accepted -");
+    assert_eq!(sql.verdict(done(&a, json!(1))).await?, "accepted -");
     sql.verify().await
 }
 
@@ -125,10 +93,7 @@ async fn the_outcome_of_a_cancelled_step_is_told_cancelled() -> anyhow::Result<(
     let a = sql.claim_one().await?;
     sql.run(&format!("select tasker.cancel_task('{task}')"))
         .await?;
-    assert_eq!(
-        verdict(&mut sql, done(&a, json!(1))).await?,
-        "cancelled TK012"
-    );
+    assert_eq!(sql.verdict(done(&a, json!(1))).await?, "cancelled TK012");
     assert_eq!(sql.task_state(&task).await?, "cancelled");
     sql.verify().await
 }
@@ -249,78 +214,6 @@ async fn a_repeated_request_id_gives_the_same_verdicts_and_the_claims_still_held
         .value("select processed from tasker.run_maintenance() where job = 'forget_answers'")
         .await?;
     assert_eq!(forgotten, 1);
-    sql.verify().await
-}
-
-#[tokio::test]
-async fn a_released_step_uses_no_attempt_up() -> anyhow::Result<()> {
-    let mut sql = with(CHAIN).await?;
-    sql.create("'chain'").await?;
-    let first = sql.claim_one().await?;
-    assert_eq!(
-        verdict(&mut sql, given_back(&first, "release")).await?,
-        "accepted -"
-    );
-    assert_eq!(
-        verdict(&mut sql, given_back(&first, "release")).await?,
-        "repeated -"
-    );
-    assert_eq!(
-        verdict(&mut sql, done(&first, json!(1))).await?,
-        "lost TK011"
-    );
-    sql.verify().await?;
-    let again = sql.claim_one().await?;
-    assert_eq!(
-        (&again["attempts_used"], &again["checkpoint"]),
-        (&json!(1), &json!(null))
-    );
-    assert!(again["attempt"].as_i64() > first["attempt"].as_i64());
-    sql.complete(&again, json!(1)).await?;
-    sql.verify().await
-}
-
-#[tokio::test]
-async fn a_released_step_may_come_back_with_the_same_call() -> anyhow::Result<()> {
-    let mut sql = with(CHAIN).await?;
-    sql.create("'chain'").await?;
-    let first = sql.claim_one().await?;
-    let answer = sql
-        .finish("w", json!([given_back(&first, "release")]), 1)
-        .await?;
-    assert_eq!(answer.names(), ["a"]);
-    assert_eq!(answer.claimed[0]["attempts_used"], 1);
-    sql.verify().await
-}
-
-#[tokio::test]
-async fn a_yield_saves_the_checkpoint_for_the_next_attempt() -> anyhow::Result<()> {
-    let mut sql = with(CHAIN).await?;
-    sql.create("'chain'").await?;
-    let mut step = sql.claim_one().await?;
-    for page in 1..=5 {
-        let mut outcome = given_back(&step, "yield");
-        outcome["checkpoint"] = json!({"page": page});
-        assert_eq!(verdict(&mut sql, outcome.clone()).await?, "accepted -");
-        assert_eq!(verdict(&mut sql, outcome).await?, "repeated -");
-        step = sql.claim_one().await?;
-        assert_eq!(
-            (&step["checkpoint"], &step["attempts_used"]),
-            (&json!({"page": page}), &json!(1))
-        );
-    }
-    // A release without one keeps it, and so does a failure.
-    assert_eq!(
-        verdict(&mut sql, given_back(&step, "release")).await?,
-        "accepted -"
-    );
-    let step = sql.claim_one().await?;
-    sql.fail(&step, json!({"message": "m"})).await?;
-    let step = sql.claim_one().await?;
-    assert_eq!(
-        (&step["checkpoint"], &step["attempts_used"]),
-        (&json!({"page": 5}), &json!(2))
-    );
     sql.verify().await
 }
 
