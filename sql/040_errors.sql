@@ -51,11 +51,3 @@ begin
 end
 $function$;
 comment on function tasker._require_batch(text, integer) is 'Refuses a batch below zero (22023) or above tasker.max_batch (TK022).';
-
-create function tasker._is_oversized(p_payload jsonb) returns boolean
-language plpgsql stable parallel safe set search_path = pg_catalog, pg_temp as $function$
-begin
-  return octet_length(p_payload::text) > tasker._max_payload_bytes();
-end
-$function$;
-comment on function tasker._is_oversized(jsonb) is 'Says whether a payload''s text is longer than tasker.max_payload_bytes.';

@@ -6,12 +6,12 @@ language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as
 declare
   v_bad record;
 begin
-  select r.ordinal, r.template_name, r.priority, jsonb_typeof(r.context) as context_type, tasker._is_oversized(r.context) as is_oversized,
+  select r.ordinal, r.template_name, r.priority, jsonb_typeof(r.context) as context_type, tasker._limit_problem(r.context::text) as limit_problem,
     length(r.idempotency_key) as key_length
   into v_bad
   from unnest(p_requests) r
   where r.template_name is null or r.priority not between -100 and 100 or jsonb_typeof(r.context) is distinct from 'object'
-    or tasker._is_oversized(r.context) or length(r.idempotency_key) not between 1 and 500
+    or tasker._limit_problem(r.context::text) is not null or length(r.idempotency_key) not between 1 and 500
   order by r.ordinal
   limit 1;
   if not found then
@@ -22,9 +22,9 @@ begin
   elsif v_bad.context_type is distinct from 'object' then
     perform tasker._raise('22023', format('the context of request %s must be a JSON object, not %s', v_bad.ordinal, coalesce(v_bad.context_type, 'null')),
       null, 'Wrap the value: {"value": …}.');
-  elsif v_bad.is_oversized then
-    perform tasker._raise('TK022', format('the context of request %s is longer than %s bytes', v_bad.ordinal, tasker._max_payload_bytes()), null,
-      'Keep large data elsewhere and pass a reference to it, or raise tasker.max_payload_bytes.');
+  elsif v_bad.limit_problem is not null then
+    perform tasker._raise('TK022', format('the context of request %s %s', v_bad.ordinal, v_bad.limit_problem), null,
+      'Keep large data elsewhere and pass a reference to it, or raise tasker.max_payload_bytes or tasker.max_payload_depth.');
   elsif v_bad.key_length not between 1 and 500 then
     perform tasker._raise('22023', format('the idempotency_key of request %s must have 1 to 500 characters', v_bad.ordinal));
   else

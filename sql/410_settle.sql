@@ -142,6 +142,31 @@ end
 $function$;
 comment on function tasker._release_messages(tasker._settlement[]) is 'Deletes the messages of settled steps, and shows again, now or later, those of steps that run again.';
 
+create function tasker._choose_for_caller(
+  p_dependents tasker._dependent[], p_limit integer, p_namespaces text[], p_handlers text[], p_now timestamptz) returns tasker._dependent[]
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  -- What the caller can run, at most p_limit by priority; not before a visible message of higher priority, which its claim then finds.
+  return array(
+    with waiting as materialized (
+      select q.queue_name, tasker._queue_waiting_priority(q.queue_name, q.priority, p_handlers, p_now) as priority
+      from (select d.queue_name, min(d.priority) as priority from unnest(p_dependents) d where d.is_ready group by d.queue_name) q
+    )
+    select row(d.step_uuid, d.template_id, d.number, d.decrement, d.is_ready, d.attempt, d.queue_name, d.namespace, d.handler, d.priority,
+      d.correlation_id, d.fits and count(*) filter (where d.fits) over (order by d.ordinal) <= p_limit)::tasker._dependent
+    from (
+      select d.*, d.is_ready and d.namespace = any (p_namespaces) and (p_handlers is null or d.handler = any (p_handlers))
+        and d.priority >= coalesce(w.priority, d.priority) as fits
+      from unnest(p_dependents) with ordinality d(step_uuid, template_id, number, decrement, is_ready, attempt, queue_name, namespace, handler,
+        priority, correlation_id, is_handed_over, ordinal)
+      left join waiting w on w.queue_name = d.queue_name
+    ) d
+    order by d.ordinal);
+end
+$function$;
+comment on function tasker._choose_for_caller(tasker._dependent[], integer, text[], text[], timestamptz) is
+  'Marks which of the ready steps are handed over to the caller.';
+
 create function tasker._settle(
   p_settlements tasker._settlement[], p_now timestamptz, p_actor text, p_worker_id text, p_limit integer, p_lease interval, p_namespaces text[],
   p_handlers text[]) returns uuid[]
@@ -156,15 +181,7 @@ begin
   end if;
   v_dependents := tasker._dependents_of(p_settlements);
   if v_dependents is not null and p_limit > 0 then
-    v_dependents := array(
-      select row(d.step_uuid, d.template_id, d.number, d.decrement, d.is_ready, d.attempt, d.queue_name, d.namespace, d.handler, d.priority,
-        d.correlation_id, d.fits and count(*) filter (where d.fits) over (order by d.ordinal) <= p_limit)::tasker._dependent
-      from (
-        select d.*, d.is_ready and d.namespace = any (p_namespaces) and (p_handlers is null or d.handler = any (p_handlers)) as fits
-        from unnest(v_dependents) with ordinality d(step_uuid, template_id, number, decrement, is_ready, attempt, queue_name, namespace, handler,
-          priority, correlation_id, is_handed_over, ordinal)
-      ) d
-      order by d.ordinal);
+    v_dependents := tasker._choose_for_caller(v_dependents, p_limit, p_namespaces, p_handlers, p_now);
   end if;
   perform tasker._write_settled(p_settlements, p_now, p_actor);
   if v_dependents is not null then

@@ -20,14 +20,17 @@ begin
         o.value -> 'error' as error
     ) r
     cross join lateral (
-      -- Only an outcome that is long as a whole is looked at part by part.
-      select case when octet_length(o.value::text) > tasker._max_payload_bytes() then (
-        select min(part.name) from unnest(array['result', 'checkpoint', 'error']) part(name) where tasker._is_oversized(o.value -> part.name)
-      ) end as oversized
+      -- Only an outcome that is too long or too deep as a whole is looked at part by part.
+      select case when tasker._limit_problem(o.value::text) is not null then (
+        select min('the ' || part.name || ' ' || l.problem)
+        from unnest(array['result', 'checkpoint', 'error']) part(name)
+        cross join lateral (select tasker._limit_problem((o.value -> part.name)::text) as problem) l
+        where l.problem is not null
+      ) end as limit_problem
     ) z
     cross join lateral (
       select
-        case when z.oversized is not null then 'TK022' else '22023' end as code,
+        case when z.limit_problem is not null then 'TK022' else '22023' end as code,
         case
           when jsonb_typeof(o.value) <> 'object' then 'an outcome must be a JSON object'
           when r.step_uuid is null then 'step_uuid must be a UUID'
@@ -38,7 +41,7 @@ begin
           when r.status = 'fail' and coalesce(jsonb_typeof(r.error -> 'retryable'), 'null') not in ('boolean', 'null')
             then 'error.retryable must be true or false'
           when r.status = 'fail' and r.error ->> 'retry_after_ms' !~ '^[0-9]{1,15}$' then 'error.retry_after_ms must be a whole number of milliseconds'
-          when z.oversized is not null then format('the %s is longer than %s bytes', z.oversized, tasker._max_payload_bytes())
+          when z.limit_problem is not null then z.limit_problem
         end as problem
     ) p
     order by o.ordinal);

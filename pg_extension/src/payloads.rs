@@ -2,16 +2,20 @@
 
 use pgrx::pg_extern;
 use pgrx::pg_sys::panic::ErrorReport;
+use serde::Deserialize;
 use serde_json::Value;
+use tasker_rules::payload;
 use tasker_rules::schema::Schema;
 
-use crate::compiled;
+use crate::{compiled, settings};
 
 /// What is wrong with a payload, in words; `None` when it satisfies the schema.
 fn problem(schema: &Schema, payload: &str) -> Option<String> {
-    let value: Value = match serde_json::from_str(payload) {
+    let mut reader = serde_json::Deserializer::from_str(payload);
+    // Its depth was looked at before.
+    reader.disable_recursion_limit();
+    let value = match Value::deserialize(&mut reader) {
         Ok(value) => value,
-        // What PostgreSQL took as JSON can fail here only by its depth.
         Err(error) => return Some(format!("the payload can not be checked: {error}")),
     };
     let violations = schema.violations(&value);
@@ -25,6 +29,19 @@ fn problem(schema: &Schema, payload: &str) -> Option<String> {
             .collect::<Vec<_>>()
             .join("; "),
     )
+}
+
+/// Which limit a payload's text exceeds, in words that follow its name; null when it keeps to all.
+#[pg_extern(stable, parallel_safe)]
+fn _limit_problem(payload: &str) -> Option<String> {
+    let (bytes, depth) = (settings::max_payload_bytes(), settings::max_payload_depth());
+    if payload.len() > bytes {
+        Some(format!("is longer than {bytes} bytes"))
+    } else if payload::depth(payload) > depth {
+        Some(format!("is nested deeper than {depth} levels"))
+    } else {
+        None
+    }
 }
 
 /// What is wrong with a task's context; null when it satisfies its template's `input_schema`.

@@ -30,6 +30,7 @@ enum Statement {
     Delete,
     Missing,
     DueAt,
+    WaitingPriority,
 }
 
 thread_local! {
@@ -64,6 +65,11 @@ impl Statement {
             Self::DueAt => format!(
                 "select m.vt from {table} m where $1 is null or m.message ->> 'handler' = any ($1) order by m.vt limit 1"
             ),
+            Self::WaitingPriority => format!(
+                "select (m.message ->> 'priority')::pg_catalog.int4 from {table} m
+                 where (m.message ->> 'priority')::pg_catalog.int4 > $1 and m.vt <= $3 and ($2 is null or m.message ->> 'handler' = any ($2))
+                 order by (m.message ->> 'priority')::pg_catalog.int4 desc limit 1"
+            ),
         }
     }
 
@@ -93,6 +99,9 @@ impl Statement {
             Self::SetVisibleAt => pgrx::oids_of![Vec<i64>, Vec<TimestampWithTimeZone>].to_vec(),
             Self::Delete | Self::Missing => pgrx::oids_of![Vec<i64>].to_vec(),
             Self::DueAt => pgrx::oids_of![Vec<String>].to_vec(),
+            Self::WaitingPriority => {
+                pgrx::oids_of![i32, Vec<String>, TimestampWithTimeZone].to_vec()
+            }
         }
     }
 }
@@ -236,6 +245,21 @@ fn _queue_due_at(
 ) -> Result<Option<TimestampWithTimeZone>, ErrorReport> {
     let rows = run(queue_name, Statement::DueAt, &[optional(handlers)], |row| {
         row.get::<TimestampWithTimeZone>(1)
+    })?;
+    Ok(rows.into_iter().next().flatten())
+}
+
+/// The highest priority above the one given among the visible messages for the handlers; null when there is none.
+#[pg_extern(volatile, parallel_unsafe)]
+fn _queue_waiting_priority(
+    queue_name: &str,
+    above: i32,
+    handlers: Option<Vec<String>>,
+    now: TimestampWithTimeZone,
+) -> Result<Option<i32>, ErrorReport> {
+    let args = [above.into(), optional(handlers), now.into()];
+    let rows = run(queue_name, Statement::WaitingPriority, &args, |row| {
+        row.get::<i32>(1)
     })?;
     Ok(rows.into_iter().next().flatten())
 }

@@ -6,6 +6,10 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_extern};
 /// dependent step would read it again.
 static MAX_PAYLOAD_BYTES: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
 
+/// `tasker.max_payload_depth`: the deepest nesting of such a payload. 120: JSON readers of many languages stop at 128, and a worker reads a payload inside
+/// a few levels of ours.
+static MAX_PAYLOAD_DEPTH: GucSetting<i32> = GucSetting::<i32>::new(120);
+
 /// `tasker.max_template_steps`: the most steps in a template. 10,000: it registers within a second, and a backend keeps it in a few megabytes.
 static MAX_TEMPLATE_STEPS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 
@@ -21,6 +25,16 @@ pub(crate) fn define() {
         &MAX_PAYLOAD_BYTES,
         1024,
         256 * 1024 * 1024,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"tasker.max_payload_depth",
+        c"Deepest nesting of a context, result, error or checkpoint.",
+        c"Deeper ones are refused with TK022.",
+        &MAX_PAYLOAD_DEPTH,
+        1,
+        1000,
         GucContext::Suset,
         GucFlags::default(),
     );
@@ -46,17 +60,21 @@ pub(crate) fn define() {
     );
 }
 
+/// How long a payload may be, in bytes of JSON text.
+pub(crate) fn max_payload_bytes() -> usize {
+    MAX_PAYLOAD_BYTES.get().max(0) as usize
+}
+
+/// How deeply a payload may be nested.
+pub(crate) fn max_payload_depth() -> usize {
+    MAX_PAYLOAD_DEPTH.get().max(0) as usize
+}
+
 /// How large a template may be.
 pub(crate) fn limits() -> tasker_rules::template::Limits {
     tasker_rules::template::Limits {
         max_steps: MAX_TEMPLATE_STEPS.get().max(1) as usize,
     }
-}
-
-/// The setting `tasker.max_payload_bytes`.
-#[pg_extern(stable, parallel_safe)]
-fn _max_payload_bytes() -> i32 {
-    MAX_PAYLOAD_BYTES.get()
 }
 
 /// The setting `tasker.max_batch`.

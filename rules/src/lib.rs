@@ -19,6 +19,7 @@ pub mod error_code;
 pub mod finding;
 pub mod graph;
 pub mod key;
+pub mod payload;
 pub mod retry;
 pub mod schema;
 pub mod step_state;

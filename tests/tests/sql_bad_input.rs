@@ -277,6 +277,23 @@ async fn deep_nesting_is_kept_or_refused_by_code() -> anyhow::Result<()> {
     ))
     .await?;
     for template in ["one", "checked"] {
+        sql.create(&format!(
+            "'{template}', context => '{{\"x\": {}}}'",
+            nested(119)
+        ))
+        .await?;
+        let deep = format!(
+            "select tasker.create_task('{template}', context => '{{\"x\": {}}}')",
+            nested(120)
+        );
+        let refusal = sql.refused(&deep).await?;
+        assert_eq!(
+            (refusal.code.as_str(), refusal.message.as_str()),
+            (
+                "TK022",
+                "the context of request 1 is nested deeper than 120 levels"
+            )
+        );
         let refusal = sql
             .refused(&format!(
                 "select tasker.create_task('{template}', context => '{{\"x\": {}}}')",

@@ -268,6 +268,19 @@ async fn work_is_served_by_priority_then_by_age() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_hand_over_yields_to_a_waiting_message_of_higher_priority() -> anyhow::Result<()> {
+    let mut sql = with(&[CHAIN, ONE]).await?;
+    sql.create("'chain', priority => 1").await?;
+    let first = sql.claim_one().await?;
+    sql.create("'one', priority => 2").await?;
+    let finished = sql.finish("w", json!([done(&first, json!(1))]), 1).await?;
+    assert_eq!(finished.claimed[0]["priority"], 2);
+    let rest = sql.claim("w", 5).await?;
+    assert_eq!(names(&rest), ["b"]);
+    sql.verify().await
+}
+
+#[tokio::test]
 async fn the_oldest_is_taken_within_ten_claims_however_low_its_priority() -> anyhow::Result<()> {
     let mut sql = with(&[ONE]).await?;
     sql.create("'one', priority => -100").await?;
