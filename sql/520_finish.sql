@@ -208,7 +208,13 @@ begin
   if finish_steps.request_id is not null then
     insert into tasker.finish_requests (request_id, worker_id, verdicts, claimed_steps, claimed_attempts, answered_at)
     values (finish_steps.request_id, finish_steps.worker_id, finish_steps.verdicts, v_finished.claimed,
-      array(select c.attempt from unnest(claimed) c), v_now);
+      array(select c.attempt from unnest(claimed) c), v_now)
+    on conflict on constraint finish_requests_pkey do nothing;
+    if not found then
+      -- The caller gave up waiting and asked again while its first call was still under way.
+      perform tasker._raise('40001', format('request %s was answered by a concurrent call', finish_steps.request_id), null,
+        'Repeat the call: it gets the answer that was given.');
+    end if;
   end if;
 end
 $function$;

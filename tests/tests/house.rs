@@ -135,9 +135,13 @@ fn no_front_door_imports_another() {
     }
 }
 
+/// The tests and the benchmark look behind the API: at rows, at counters, at PGMQ alone.
 #[test]
-fn only_the_client_and_the_tests_know_sqlx() {
-    assert_eq!(dependents_of("sqlx"), ["tasker-client", "tasker-tests"]);
+fn only_the_client_the_tests_and_the_benchmark_know_sqlx() {
+    assert_eq!(
+        dependents_of("sqlx"),
+        ["tasker-bench", "tasker-client", "tasker-tests"]
+    );
 }
 
 #[test]
@@ -200,7 +204,7 @@ fn the_rules_read_no_clock_no_file_and_no_environment() {
 }
 
 #[test]
-fn nothing_but_the_client_the_extension_and_the_tests_holds_sql() {
+fn nothing_but_the_client_the_extension_the_tests_and_the_benchmark_holds_sql() {
     let starts = [
         "select ",
         "insert into ",
@@ -232,7 +236,7 @@ fn nothing_but_the_client_the_extension_and_the_tests_holds_sql() {
         })
     };
     for file in files(&["rs"]) {
-        let is_home = ["client", "pg_extension", "tests", "rules"]
+        let is_home = ["client", "pg_extension", "tests", "rules", "bench"]
             .iter()
             .any(|home| file.starts_with(home));
         if is_home || is_test(&file) {
