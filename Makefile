@@ -1,9 +1,9 @@
 # The front door. `make` alone lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo stop address build extension test lint docs check clean
+.PHONY: help demo stop address build extension test bench bench-quick lint docs check clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: ## start a whole Tasker in .demo/, run an order through it and show its steps
 	@examples/demo/run start
@@ -23,6 +23,18 @@ extension: ## build the extension and install it into a private PostgreSQL under
 test: ## run all tests, those on PostgreSQL on the default version and on 18
 	@.ci/prerequisites
 	@tests/run
+
+bench: ## measure Tasker beside what the machine can do, on a PostgreSQL of its own; writes bench/results/
+	@.ci/prerequisites
+	@pg_extension/install >/dev/null
+	cargo build --release -p tasker-bench -p tasker-server -p tasker-worker
+	@"$${CARGO_TARGET_DIR:-target}/release/tasker-bench"
+
+bench-quick: ## the same in some two minutes, with fewer of everything
+	@.ci/prerequisites
+	@pg_extension/install >/dev/null
+	cargo build --release -p tasker-bench -p tasker-server -p tasker-worker
+	@"$${CARGO_TARGET_DIR:-target}/release/tasker-bench" --quick
 
 lint: ## check the format, and clippy with warnings refused
 	cargo fmt --all --check

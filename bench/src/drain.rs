@@ -1,0 +1,129 @@
+//! A backlog worked off over several connections, by the benchmark itself: what the engine gives when handlers cost nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, ensure};
+use serde::Serialize;
+use serde_json::json;
+use tasker_client::{ClaimRequest, ClaimedStep, Client, FinishRequest, Outcome, VerdictKind};
+use tokio::task::JoinSet;
+
+use crate::creation;
+use crate::meter::{Costs, Meter};
+use crate::shapes::{Shape, UNSERVED};
+use crate::stage::Stage;
+
+/// How many steps a call finishes and claims.
+const BATCH: u32 = 50;
+const LEASE: Duration = Duration::from_mins(1);
+/// A connection that finds nothing rests so long: others hold what is left.
+const REST: Duration = Duration::from_millis(1);
+const DONE_WITHIN: Duration = Duration::from_mins(15);
+
+/// A backlog worked off.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Drain {
+    pub(crate) shape: &'static str,
+    pub(crate) connections: u32,
+    pub(crate) tasks: usize,
+    pub(crate) steps: usize,
+    /// From the start of the first step to the end of the last task.
+    pub(crate) seconds: f64,
+    pub(crate) tasks_per_second: f64,
+    pub(crate) steps_per_second: f64,
+    /// Creating the backlog, a thousand tasks a call on one connection.
+    pub(crate) created_steps_per_second: f64,
+    pub(crate) per_step: Costs,
+}
+
+/// Creates a backlog of about so many steps, and works it off.
+pub(crate) async fn drain(
+    stage: &Stage,
+    meter: &mut Meter,
+    shape: Shape,
+    steps: usize,
+    connections: u32,
+) -> anyhow::Result<Drain> {
+    let tasks = (steps / shape.steps()).max(1);
+    let steps = tasks * shape.steps();
+    meter.checkpoint().await?;
+    let backlog = creation::bulk(stage, shape, UNSERVED, tasks).await?;
+    let before = meter.counters().await?;
+    let done = Arc::new(AtomicUsize::new(0));
+    let mut workers = JoinSet::new();
+    for number in 1..=connections {
+        let client = stage.client("tasker-bench drain", 1).await?;
+        workers.spawn(work(client, format!("bench-{number}"), done.clone(), steps));
+    }
+    while let Some(ended) = workers.join_next().await {
+        ended??;
+    }
+    let after = meter.counters().await?;
+    let seconds = meter.span_seconds(backlog.first, backlog.last).await?;
+    ensure!(seconds > 0.0, "the drain took no time");
+    Ok(Drain {
+        shape: shape.name(),
+        connections,
+        tasks,
+        steps,
+        seconds,
+        tasks_per_second: tasks as f64 / seconds,
+        steps_per_second: steps as f64 / seconds,
+        created_steps_per_second: steps as f64 / backlog.seconds,
+        per_step: after.per_step_since(before, steps),
+    })
+}
+
+/// Claims and finishes until all steps are done by somebody.
+async fn work(
+    client: Client,
+    worker_id: String,
+    done: Arc<AtomicUsize>,
+    steps: usize,
+) -> anyhow::Result<()> {
+    let deadline = Instant::now() + DONE_WITHIN;
+    let namespaces = vec![UNSERVED.to_owned()];
+    let claim = ClaimRequest {
+        worker_id: worker_id.clone(),
+        namespaces: namespaces.clone(),
+        max_steps: BATCH,
+        lease: LEASE,
+        handlers: None,
+    };
+    let mut held = client.claim_steps(&claim).await?;
+    while done.load(Ordering::Relaxed) < steps {
+        if held.is_empty() {
+            if Instant::now() > deadline {
+                bail!("{} of {steps} steps done", done.load(Ordering::Relaxed));
+            }
+            tokio::time::sleep(REST).await;
+            held = client.claim_steps(&claim).await?;
+            continue;
+        }
+        let request = FinishRequest {
+            worker_id: worker_id.clone(),
+            outcomes: held.iter().map(complete).collect(),
+            claim_next: BATCH,
+            lease: LEASE,
+            namespaces: Some(namespaces.clone()),
+            handlers: None,
+            request_id: None,
+        };
+        let finished = client.finish_steps(&request).await?;
+        let refused = finished
+            .verdicts
+            .iter()
+            .find(|verdict| verdict.verdict != VerdictKind::Accepted);
+        ensure!(refused.is_none(), "an outcome was refused: {refused:?}");
+        done.fetch_add(held.len(), Ordering::Relaxed);
+        held = finished.claimed;
+    }
+    client.close().await;
+    Ok(())
+}
+
+fn complete(step: &ClaimedStep) -> Outcome {
+    Outcome::complete(step.step_uuid, step.attempt, json!({"n": "1"}))
+}

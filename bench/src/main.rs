@@ -1,0 +1,163 @@
+//! The benchmark: what Tasker costs, beside what the machine can do in the same run.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `options` | the command line, and how much is measured |
+//! | `shapes` | the graphs |
+//! | `stage` | the PostgreSQL, the server and the worker that are measured |
+//! | `meter`, `machine` | what the database and the operating system count |
+//! | `limits` | what the machine and PGMQ can do without Tasker |
+//! | `latency`, `creation`, `drain` | what Tasker does |
+//! | `report` | the table, the file, the charts, the targets |
+#![allow(clippy::print_stdout, reason = "the table goes to stdout")]
+#![allow(
+    clippy::cast_precision_loss,
+    reason = "no count here comes near the 52 bits of a float"
+)]
+
+mod creation;
+mod distribution;
+mod drain;
+mod latency;
+mod limits;
+mod machine;
+mod meter;
+mod options;
+mod report;
+mod shapes;
+mod stage;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context;
+use clap::Parser;
+
+use crate::limits::{CLIENTS, Limits};
+use crate::machine::{Memory, Others};
+use crate::meter::Meter;
+use crate::options::{Extent, Options};
+use crate::report::{Figures, Machine, Report, charts, reading, table, targets};
+use crate::shapes::Shape;
+use crate::stage::{Stage, project};
+
+/// With which the fan-out is held against independent steps.
+const FAN_OUT_CONNECTIONS: u32 = 2;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let began = Instant::now();
+    let others_before = Others::look().await?;
+    say("starting PostgreSQL");
+    let stage = Stage::start(options.pg_bin.clone()).await?;
+    let outcome = measure(&stage, &options).await;
+    stage.stop()?;
+    let (postgresql, limits, figures) = outcome?;
+    let others_after = Others::look().await?;
+    let report = Report {
+        date: chrono::Local::now().to_rfc3339(),
+        quick: options.quick,
+        machine: Machine {
+            revision: stage::revision().await,
+            cores: std::thread::available_parallelism()?.get(),
+            postgresql,
+            others_before,
+            others_after,
+            run_seconds: began.elapsed().as_secs_f64(),
+        },
+        targets: targets::judge(&figures, &limits),
+        reading: reading::read(&figures, &limits, [others_before, others_after]),
+        limits,
+        figures,
+    };
+    println!("{}", table::render(&report));
+    for path in write(&report)? {
+        println!("{}", path.display());
+    }
+    Ok(())
+}
+
+fn say(what: &str) {
+    eprintln!("bench: {what}");
+}
+
+async fn measure(stage: &Stage, options: &Options) -> anyhow::Result<(String, Limits, Figures)> {
+    let extent = options.extent();
+    say("the machine's limits");
+    let before = limits::commit_runs(stage, extent).await?;
+    let mut meter = Meter::connect(stage).await?;
+    let postgresql = meter.version().await?;
+    let figures = figures(stage, &mut meter, options, extent).await?;
+    meter.close().await?;
+    say("the machine's limits once more");
+    let pgmq = limits::pgmq(stage, extent).await?;
+    let after = limits::commit_runs(stage, extent).await?;
+    let commits = limits::merge(before, after)?;
+    Ok((postgresql, Limits { commits, pgmq }, figures))
+}
+
+async fn figures(
+    stage: &Stage,
+    meter: &mut Meter,
+    options: &Options,
+    extent: Extent,
+) -> anyhow::Result<Figures> {
+    let worker = stage.start_worker()?;
+    say("an idle worker");
+    let idle_worker_transactions_per_second = latency::idle(meter, extent).await?;
+    let (server, server_url) = stage.start_server().await?;
+    let mut latencies = Vec::new();
+    for shape in options.shapes() {
+        say(&format!("one task at a time: {}", shape.name()));
+        latencies.push(latency::lone(stage, meter, shape, extent).await?);
+    }
+    say("creating one by one");
+    let creation = creation::one_by_one(stage, &server_url, extent).await?;
+    let worker_memory = Memory::of(worker.process()?)?;
+    let server_memory = Memory::of(server.process()?)?;
+    // What is counted below is the drains' alone.
+    worker.end().await?;
+    server.end().await?;
+    let steps = extent.backlog_steps;
+    let mut drains = Vec::new();
+    for connections in CLIENTS {
+        say(&format!("draining linear 4 with {connections} connections"));
+        drains.push(drain::drain(stage, meter, Shape::Linear, steps, connections).await?);
+    }
+    say("draining independent steps, then fan-outs");
+    let with = FAN_OUT_CONNECTIONS;
+    Ok(Figures {
+        latency: latencies,
+        creation,
+        idle_worker_transactions_per_second,
+        worker_memory,
+        server_memory,
+        drains,
+        independent: drain::drain(stage, meter, Shape::Noop, steps, with).await?,
+        fan_out: drain::drain(stage, meter, Shape::FanOut, steps, with).await?,
+    })
+}
+
+/// Writes the file and the charts; a quick run never takes the place of a full one of the same day.
+fn write(report: &Report) -> anyhow::Result<Vec<PathBuf>> {
+    let folder = project().join("bench/results");
+    std::fs::create_dir_all(&folder)?;
+    let day = report.date.get(..10).unwrap_or(&report.date);
+    let name = format!("{day}{}", if report.quick { "-quick" } else { "" });
+    let files = [
+        (
+            format!("{name}.json"),
+            serde_json::to_string_pretty(report)? + "\n",
+        ),
+        (format!("{name}-latency.svg"), charts::latency(report)),
+        (format!("{name}-throughput.svg"), charts::throughput(report)),
+    ];
+    let mut paths = Vec::new();
+    for (file, text) in files {
+        let path = folder.join(file);
+        std::fs::write(&path, text).with_context(|| format!("can't write {}", path.display()))?;
+        paths.push(path);
+    }
+    Ok(paths)
+}
