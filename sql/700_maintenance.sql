@@ -86,34 +86,39 @@ declare
   v_queue record;
   v_lost record;
   v_missing bigint[];
+  v_suspects uuid[];
   v_msg_ids bigint[];
   v_count bigint := 0;
 begin
   for v_queue in
-    select d.queue_name, array_agg(s.step_uuid order by s.step_uuid) as step_uuids, array_agg(s.msg_id) as msg_ids
+    select d.queue_name, array_agg(s.step_uuid order by s.step_uuid) as step_uuids, array_agg(s.msg_id order by s.step_uuid) as msg_ids
     from unnest(p_step_uuids) u(step_uuid)
     cross join lateral (select s.step_uuid, s.template_id, s.msg_id from tasker.steps s where s.step_uuid = u.step_uuid) s
     cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
     group by d.queue_name
   loop
-    continue when cardinality(tasker._queue_missing(v_queue.queue_name, v_queue.msg_ids)) = 0;
-    -- Looked at again under the step's lock: a step that changes at this moment has its message changed in the same transaction.
-    perform s.step_uuid
-    from unnest(v_queue.step_uuids) u(step_uuid)
-    cross join lateral (select s.step_uuid from tasker.steps s where s.step_uuid = u.step_uuid for no key update skip locked) s;
+    v_missing := tasker._queue_missing(v_queue.queue_name, v_queue.msg_ids);
+    continue when cardinality(v_missing) = 0;
+    -- Looked at again under the step's lock: a step that changes at this moment has its message changed in the same transaction. No other step is
+    -- locked: claims would go past it.
+    v_suspects := array(
+      select s.step_uuid
+      from (
+        select u.step_uuid from unnest(v_queue.step_uuids, v_queue.msg_ids) u(step_uuid, msg_id) where coalesce(u.msg_id, 0) = any (v_missing)
+      ) u
+      cross join lateral (select s.step_uuid from tasker.steps s where s.step_uuid = u.step_uuid for no key update skip locked) s);
     v_missing := tasker._queue_missing(v_queue.queue_name, array(
       select s.msg_id
-      from unnest(v_queue.step_uuids) u(step_uuid)
+      from unnest(v_suspects) u(step_uuid)
       cross join lateral (select s.msg_id from tasker.steps s where s.step_uuid = u.step_uuid) s));
     select array_agg(s.step_uuid order by s.step_uuid) as step_uuids, array_agg(s.attempt order by s.step_uuid) as attempts,
       array_agg(d.callable order by s.step_uuid) as handlers, array_agg(t.priority::integer order by s.step_uuid) as priorities,
       array_agg(t.correlation_id order by s.step_uuid) as correlation_ids,
       array_agg(case s.state when 'enqueued' then p_now when 'waiting_for_retry' then s.retry_at else s.lease_expires_at end order by s.step_uuid) as visible_at
     into v_lost
-    from unnest(v_queue.step_uuids) u(step_uuid)
+    from unnest(v_suspects) u(step_uuid)
     cross join lateral (
       select s.* from tasker.steps s where s.step_uuid = u.step_uuid and s.state in ('enqueued', 'in_progress', 'waiting_for_retry')
-      for no key update skip locked
     ) s
     cross join lateral (select t.priority, t.correlation_id from tasker.tasks t where t.task_uuid = tasker._task_of(s.step_uuid)) t
     cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d

@@ -197,3 +197,25 @@ async fn two_claims_that_meet_an_ended_lease_take_it_over_once() -> anyhow::Resu
     assert_eq!(attempts, [2]);
     Ok(())
 }
+
+/// Maintenance that sends a lost message again is still in its transaction: the steps whose messages are there can be claimed meanwhile.
+#[tokio::test]
+async fn maintenance_holds_no_step_but_the_one_whose_message_was_lost() -> anyhow::Result<()> {
+    let database = backlog(5).await?;
+    let (mut keeper, mut session) = (database.session().await?, impatient(&database).await?);
+    database
+        .pool()
+        .execute("delete from pgmq.q_worker_default_queue where msg_id = 3")
+        .await?;
+    keeper.execute("begin").await?;
+    let sent_again: i64 = sqlx::query_scalar(
+        "select processed from tasker.run_maintenance() where job = 'send_lost_messages'",
+    )
+    .fetch_one(&mut keeper)
+    .await?;
+    assert_eq!(sent_again, 1);
+    assert_eq!(claim(&mut session, 5).await?.len(), 4);
+    keeper.execute("commit").await?;
+    assert_eq!(claim(&mut session, 5).await?.len(), 1);
+    verified(database.client()).await
+}

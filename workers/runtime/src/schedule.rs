@@ -14,6 +14,9 @@ use crate::jitter::{fraction, pause, stretched};
 /// Something due sooner than this isn't worth a call of its own.
 const SHORTEST_REST: Duration = Duration::from_millis(10);
 
+/// After so many empty claims in a row, though there was work, the rests between them are long.
+const BRIEF_RESTS: u32 = 6;
+
 /// How a worker learns of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WakeMode {
@@ -123,9 +126,12 @@ impl Schedule {
         self.empty_claims = self.empty_claims.saturating_add(1);
         if self.empty_claims == 1 {
             self.ask(now);
+        } else if self.empty_claims <= BRIEF_RESTS {
+            // There is work, but others are faster or hold it for a moment.
+            self.ask(now + pause(self.empty_claims - 1, fraction()));
         } else {
-            // There is work, but others are faster or it can't be had: a question and a claim were
-            // spent on it, so the rest is twice as long.
+            // It can't be had for longer: a question and a claim were spent on it, so the rest is
+            // twice as long.
             self.rest_for(self.interval * 2, now);
         }
     }
@@ -250,6 +256,22 @@ mod tests {
             }
         }
         assert!((600..=1003).contains(&calls), "{calls}");
+    }
+
+    #[test]
+    fn work_that_is_held_for_a_moment_is_claimed_soon_after() {
+        let (mut schedule, mut now) = resting(WakeMode::Hybrid);
+        let start = now;
+        schedule.woken(now);
+        for _ in 0..3 {
+            while schedule.due(now) != Some(Look::Claim) {
+                now = schedule.next_at().map_or(now, |at| at.max(now));
+                schedule.told(Some(Duration::ZERO), now);
+            }
+            schedule.claiming();
+            schedule.claimed(0, now);
+        }
+        assert!(now - start < SECOND / 2, "{:?}", now - start);
     }
 
     #[test]
