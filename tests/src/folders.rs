@@ -1,10 +1,11 @@
 //! Where the tests keep what they make.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context;
+
+use crate::signals::{Signal, signal};
 
 /// The project's root.
 pub(crate) fn project() -> anyhow::Result<&'static Path> {
@@ -92,7 +93,7 @@ fn end_what_runs_in(folder: &Path) {
         let name = std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
         if name.trim_end() == program {
             // SIGQUIT ends a database server at once with all its processes, and any other program as well.
-            let _ = Command::new("kill").args(["-QUIT", process]).status();
+            let _ = process.parse().map(|process| signal(process, Signal::QUIT));
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use crate::folders::{test_folder, unique_name};
+use crate::signals::{Signal, signal};
 use crate::waiting::eventually;
 
 const SERVER_UP_WITHIN: Duration = Duration::from_secs(20);
@@ -75,11 +76,7 @@ impl Program {
     /// Asks it to end with SIGTERM and waits until it has.
     pub async fn terminate(&mut self, within: Duration) -> anyhow::Result<ExitStatus> {
         let process = self.process().context("it has ended already")?;
-        let asked = Command::new("kill")
-            .args(["-TERM", &process.to_string()])
-            .status()
-            .await?;
-        ensure!(asked.success(), "can't send SIGTERM to {process}");
+        signal(process, Signal::TERM)?;
         self.ended(within).await
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use tasker_client::{Client, ConnectOptions, NewTask, TaskFilter};
-use tasker_tests::{ScratchFolder, bin_dir, eventually, program_path};
+use tasker_tests::{ScratchFolder, Signal, bin_dir, eventually, program_path, signal};
 use tokio::process::{Child, Command};
 
 const READY_WITHIN: Duration = Duration::from_secs(90);
@@ -79,7 +79,10 @@ impl Dev {
     }
 
     async fn stop(mut self) -> anyhow::Result<()> {
-        signal(self.child.id().context("dev has ended already")?, "TERM").await?;
+        signal(
+            self.child.id().context("dev has ended already")?,
+            Signal::TERM,
+        )?;
         let status = tokio::time::timeout(ENDED_WITHIN, self.child.wait())
             .await
             .with_context(|| dev_log(&self.folder))??;
@@ -94,15 +97,6 @@ impl Dev {
 
 fn dev_log(folder: &Path) -> String {
     std::fs::read_to_string(folder.join("dev.log")).unwrap_or_default()
-}
-
-async fn signal(process: u32, name: &str) -> anyhow::Result<()> {
-    let status = Command::new("kill")
-        .args([&format!("-{name}"), &process.to_string()])
-        .status()
-        .await?;
-    ensure!(status.success(), "can't send {name} to {process}");
-    Ok(())
 }
 
 fn is_running(process: u32) -> bool {
@@ -150,7 +144,7 @@ async fn dev_runs_tasks_mends_what_dies_and_stops_together() -> anyhow::Result<(
     );
 
     let worker = dev.pid("worker").context("no worker.pid")?;
-    signal(worker, "KILL").await?;
+    signal(worker, Signal::KILL)?;
     eventually("another worker runs", Duration::from_secs(20), async || {
         Ok(dev
             .pid("worker")
@@ -160,7 +154,7 @@ async fn dev_runs_tasks_mends_what_dies_and_stops_together() -> anyhow::Result<(
     complete_a_task(&dev).await?;
 
     let database = dev.server_process().context("no postmaster.pid")?;
-    signal(database, "QUIT").await?;
+    signal(database, Signal::QUIT)?;
     eventually(
         "the database runs again",
         Duration::from_secs(20),
