@@ -67,7 +67,7 @@ begin
     cross join lateral (select x.name, x.version, x.namespace_id, x.steps_count from tasker.templates x where x.template_id = t.template_id) x
     cross join lateral (select n.name from tasker.namespaces n where n.namespace_id = t.namespace_id) n
     cross join lateral (
-      select count(*)::integer as total, (count(*) filter (where s.state in ('complete', 'resolved_manually')))::integer as done,
+      select count(*)::integer as total, (count(*) filter (where tasker._satisfies_dependents(s.state)))::integer as done,
         (count(*) filter (where s.state = 'error'))::integer as failed
       from tasker.steps s
       where s.step_uuid > t.task_uuid and s.step_uuid <= tasker._last_step_uuid(t.task_uuid)

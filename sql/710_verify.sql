@@ -13,7 +13,7 @@ language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $fu
   select v.invariant, tasker._task_of(s.step_uuid), s.step_uuid, v.detail
   from tasker.steps s
   cross join lateral (
-    select count(*) filter (where p.state is null or p.state not in ('complete', 'resolved_manually')) as unsatisfied
+    select count(*) filter (where p.state is null or not tasker._satisfies_dependents(p.state)) as unsatisfied
     from tasker._dependencies(array[s.template_id], array[tasker._number_of(s.step_uuid)]) e
     left join tasker.steps p on p.step_uuid = tasker._step_uuid(tasker._task_of(s.step_uuid), e.dependency_number)
     where e.dependency_number is not null
@@ -76,7 +76,7 @@ language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $fu
   from tasker.tasks t
   cross join lateral (
     select coalesce(sum(tasker._counts_running(s.state)), 0) as running, count(*) filter (where s.state = 'waiting_for_retry') as waiting_retry,
-      count(*) filter (where s.state = 'error') as failed, count(*) filter (where s.state not in ('complete', 'resolved_manually')) as unsatisfied, count(*) as total
+      count(*) filter (where s.state = 'error') as failed, count(*) filter (where not tasker._satisfies_dependents(s.state)) as unsatisfied, count(*) as total
     from tasker.steps s
     where s.step_uuid > t.task_uuid and s.step_uuid <= tasker._last_step_uuid(t.task_uuid)
   ) c
