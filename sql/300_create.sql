@@ -175,7 +175,7 @@ comment on function tasker._claim_keys(tasker._keyed[], uuid[], timestamptz) is
   'Takes the idempotency keys and gives each request''s task: the new one, or the one that has the key (TK013, 40001).';
 
 create function tasker._insert_tasks(
-  p_requests tasker._request[], p_template_ids integer[], p_contexts jsonb[], p_task_uuids uuid[], p_owners uuid[], p_now timestamptz, p_actor text)
+  p_requests tasker._request[], p_template_ids integer[], p_contexts jsonb[], p_task_uuids uuid[], p_owners uuid[], p_now timestamptz)
 returns uuid[]
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
@@ -202,21 +202,13 @@ begin
     where p_owners[r.ordinal] = p_task_uuids[r.ordinal]
     order by r.ordinal
     returning t.task_uuid, t.state
-  ), recorded as (
-    insert into tasker.task_transitions (task_uuid, from_state, to_state, event, passed_through, at, actor)
-    select m.task_uuid, 'pending', m.state, case m.state when 'complete' then 'no_steps_found' else 'steps_enqueued' end,
-      case m.state when 'complete' then array['start:initializing'] else array['start:initializing', 'ready_steps_found:enqueuing_steps'] end,
-      p_now, p_actor
-    from made m
-    where m.state <> 'pending'
-    returning task_uuid, to_state
   )
-  select array_agg(r.task_uuid order by r.task_uuid) filter (where r.to_state <> 'complete') into v_started from recorded r;
+  select array_agg(m.task_uuid order by m.task_uuid) filter (where m.state <> 'pending') into v_started from made m;
   return v_started;
 end
 $function$;
-comment on function tasker._insert_tasks(tasker._request[], integer[], jsonb[], uuid[], uuid[], timestamptz, text) is
-  'Inserts the tasks that are new, with their first history row, and gives those that start now.';
+comment on function tasker._insert_tasks(tasker._request[], integer[], jsonb[], uuid[], uuid[], timestamptz) is
+  'Inserts the tasks that are new, and gives those that start now.';
 
 create function tasker._insert_steps(p_task_uuids uuid[], p_now timestamptz, p_actor text) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
@@ -265,6 +257,29 @@ $function$;
 comment on function tasker._insert_steps(uuid[], timestamptz, text) is
   'Inserts the steps of tasks that start, sends a message for each that is ready, and wakes the workers.';
 
+create function tasker._record_start(p_task_uuids uuid[], p_now timestamptz, p_actor text) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_with_steps uuid[];
+begin
+  -- A task without steps is complete as it starts.
+  with recorded as (
+    insert into tasker.task_transitions (task_uuid, from_state, to_state, event, passed_through, at, actor)
+    select t.task_uuid, 'pending', t.state, case t.state when 'complete' then 'no_steps_found' else 'steps_enqueued' end,
+      case t.state when 'complete' then array['start:initializing'] else array['start:initializing', 'ready_steps_found:enqueuing_steps'] end,
+      p_now, p_actor
+    from unnest(p_task_uuids) u(task_uuid)
+    cross join lateral (select t.task_uuid, t.state from tasker.tasks t where t.task_uuid = u.task_uuid) t
+    returning task_uuid, to_state
+  )
+  select array_agg(r.task_uuid order by r.task_uuid) filter (where r.to_state <> 'complete') into v_with_steps from recorded r;
+  if v_with_steps is not null then
+    perform tasker._insert_steps(v_with_steps, p_now, p_actor);
+  end if;
+end
+$function$;
+comment on function tasker._record_start(uuid[], timestamptz, text) is 'Writes the first history row of tasks whose rows say that they start, and makes their steps.';
+
 create function tasker._create_tasks(p_requests tasker._request[]) returns table (ordinal integer, task_uuid uuid, created boolean)
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
@@ -305,9 +320,9 @@ begin
 
   v_task_uuids := tasker._task_uuids(cardinality(p_requests), v_now);
   v_owners := tasker._claim_keys(tasker._key_requests(p_requests, v_template_ids, v_contexts, v_task_uuids, v_now), v_task_uuids, v_now);
-  v_started := tasker._insert_tasks(p_requests, v_template_ids, v_contexts, v_task_uuids, v_owners, v_now, v_actor);
+  v_started := tasker._insert_tasks(p_requests, v_template_ids, v_contexts, v_task_uuids, v_owners, v_now);
   if v_started is not null then
-    perform tasker._insert_steps(v_started, v_now, v_actor);
+    perform tasker._record_start(v_started, v_now, v_actor);
   end if;
   return query
     select r.ordinal, v_owners[r.ordinal], v_owners[r.ordinal] = v_task_uuids[r.ordinal] from unnest(p_requests) r order by r.ordinal;

@@ -21,32 +21,18 @@ create function tasker._start_due_tasks(p_limit integer, p_now timestamptz, p_ac
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
   v_due uuid[];
-  v_started uuid[];
 begin
   v_due := array(
     select t.task_uuid from tasker.tasks t where t.state = 'pending' and t.run_at <= p_now order by t.run_at limit p_limit for no key update skip locked);
   if cardinality(v_due) = 0 then
     return 0;
   end if;
-  with started as (
-    update tasker.tasks t
-    set state = case x.steps_count when 0 then 'complete' else 'steps_in_process' end, running = x.roots_count, started_at = p_now,
-      finished_at = case x.steps_count when 0 then p_now end
-    from unnest(v_due) u(task_uuid), tasker.templates x
-    where t.task_uuid = u.task_uuid and x.template_id = t.template_id
-    returning t.task_uuid, t.state
-  ), recorded as (
-    insert into tasker.task_transitions (task_uuid, from_state, to_state, event, passed_through, at, actor)
-    select s.task_uuid, 'pending', s.state, case s.state when 'complete' then 'no_steps_found' else 'steps_enqueued' end,
-      case s.state when 'complete' then array['start:initializing'] else array['start:initializing', 'ready_steps_found:enqueuing_steps'] end,
-      p_now, p_actor
-    from started s
-    returning task_uuid, to_state
-  )
-  select array_agg(r.task_uuid order by r.task_uuid) filter (where r.to_state <> 'complete') into v_started from recorded r;
-  if v_started is not null then
-    perform tasker._insert_steps(v_started, p_now, p_actor);
-  end if;
+  update tasker.tasks t
+  set state = case x.steps_count when 0 then 'complete' else 'steps_in_process' end, running = x.roots_count, started_at = p_now,
+    finished_at = case x.steps_count when 0 then p_now end
+  from unnest(v_due) u(task_uuid), tasker.templates x
+  where t.task_uuid = u.task_uuid and x.template_id = t.template_id;
+  perform tasker._record_start(v_due, p_now, p_actor);
   return cardinality(v_due);
 end
 $function$;
