@@ -30,7 +30,7 @@ bench: ## measure Tasker beside what the machine can do, on a PostgreSQL of its 
 	cargo build --release -p tasker-bench -p tasker-server -p tasker-worker
 	@"$${CARGO_TARGET_DIR:-target}/release/tasker-bench"
 
-bench-quick: ## the same in some two minutes, with fewer of everything
+bench-quick: ## the same in some three minutes, with fewer of everything
 	@.ci/prerequisites
 	@pg_extension/install >/dev/null
 	cargo build --release -p tasker-bench -p tasker-server -p tasker-worker

@@ -1,9 +1,11 @@
 -- The tables, their indexes, and their registration for pg_dump.
--- Not here: functions, grants, and PGMQ's own tables (pgmq.q_worker_{namespace}_queue), which the queue functions make when a namespace is made.
+-- Not here: functions, grants, PGMQ's own tables (pgmq.q_worker_{namespace}_queue), which the queue functions make when a namespace is made, and the partitions of the tables
+-- that grow with the work (050), which have the keys and the indexes: a parent with a key could not be restored with partitions that were made at run time.
 --
 -- Keys: a task's UUIDv7 keeps its low 20 bits zero and a step's key is its task's with the step's number in those bits. The steps of a task lie side by
 -- side, one primary key serves both look-ups, and no table needs a task_uuid beside a step_uuid.
--- No foreign key on tables that grow with the work: the functions are the only writers, verify() proves what a key would.
+-- No foreign key and no check on tables that grow with the work: the functions are the only writers, verify() proves what a key would, and every statement would read a check's
+-- expression anew.
 
 create table tasker.namespaces (
   namespace_id integer generated always as identity constraint namespaces_pkey primary key,
@@ -46,7 +48,7 @@ comment on table tasker.templates is 'Templates as written and as compiled; immu
 create index templates_newest_idx on tasker.templates (namespace_id, name, version_key desc) where retired_at is null;
 
 create table tasker.tasks (
-  task_uuid uuid not null constraint tasks_pkey primary key,
+  task_uuid uuid not null,
   template_id integer not null,
   namespace_id integer not null,
   state text not null,
@@ -68,20 +70,18 @@ create table tasker.tasks (
   reason text,
   tags text[] not null default '{}',
   context jsonb not null,
-  error jsonb,
-  constraint task_state_is_known check (state in (
-    'pending', 'initializing', 'enqueuing_steps', 'steps_in_process', 'evaluating_results', 'waiting_for_dependencies',
-    'waiting_for_retry', 'blocked_by_failures', 'complete', 'error', 'cancelled', 'resolved_manually')),
-  constraint task_counters_are_nonnegative check (running >= 0 and waiting_retry >= 0 and waiting_engine >= 0 and failed >= 0)
-) with (fillfactor = 80);
+  error jsonb
+) partition by range (task_uuid);
 comment on table tasker.tasks is 'One row a task; its counters (running, waiting_retry, waiting_engine, failed) decide its state when they change.';
--- run_maintenance: pending tasks whose run_at has come.
-create index tasks_due_idx on tasker.tasks (run_at) where state = 'pending';
--- run_maintenance: the walk over tasks that are under way.
-create index tasks_live_idx on tasker.tasks (task_uuid) where finished_at is null;
+create table tasker.scheduled_tasks (
+  run_at timestamptz not null,
+  task_uuid uuid not null,
+  constraint scheduled_tasks_pkey primary key (run_at, task_uuid)
+);
+comment on table tasker.scheduled_tasks is 'Tasks that wait for their run_at. A table of its own: an index on the tasks'' state would make every change of it dearer.';
 
 create table tasker.steps (
-  step_uuid uuid not null constraint steps_pkey primary key,
+  step_uuid uuid not null,
   template_id integer not null,
   state text not null,
   attempt integer not null default 0,
@@ -99,44 +99,33 @@ create table tasker.steps (
   result jsonb,
   error jsonb,
   checkpoint jsonb,
-  inputs jsonb,
-  constraint step_state_is_known check (state in (
-    'pending', 'enqueued', 'in_progress', 'enqueued_for_orchestration', 'enqueued_as_error_for_orchestration', 'waiting_for_retry',
-    'complete', 'resolved_manually', 'error', 'cancelled')),
-  constraint step_counters_are_nonnegative check (remaining_dependencies >= 0 and attempt >= 0 and attempts_used >= 0)
-) with (fillfactor = 60);
+  inputs jsonb
+) partition by range (step_uuid);
 comment on table tasker.steps is 'One row a step; its key names its task and its number within the task.';
 
+create sequence tasker.transitions_seq;
+comment on sequence tasker.transitions_seq is 'The order of history rows, of tasks and steps alike.';
+
 create table tasker.task_transitions (
-  seq bigint generated always as identity,
   task_uuid uuid not null,
-  from_state text not null,
-  to_state text not null,
-  event text not null,
-  passed_through text[],
+  seq bigint not null default nextval('tasker.transitions_seq'),
   at timestamptz not null,
+  path text not null,
   actor text not null,
   metadata jsonb
-);
-comment on table tasker.task_transitions is 'Append-only history of tasks; passed_through lists event:state for each state passed inside the transaction.';
--- task_history
-create index task_transitions_task_idx on tasker.task_transitions (task_uuid);
+) partition by range (task_uuid);
+comment on table tasker.task_transitions is 'Append-only history of tasks; path is what a transaction took through the state machine, one letter for each event.';
 
 create table tasker.step_transitions (
-  seq bigint generated always as identity,
   step_uuid uuid not null,
-  from_state text not null,
-  to_state text not null,
-  event text not null,
-  passed_through text[],
+  seq bigint not null default nextval('tasker.transitions_seq'),
   at timestamptz not null,
   attempt integer not null,
+  path text not null,
   actor text not null,
   metadata jsonb
-);
-comment on table tasker.step_transitions is 'Append-only history of steps; passed_through lists event:state for each state passed inside the transaction.';
--- step_history, and a whole task's steps by range
-create index step_transitions_step_idx on tasker.step_transitions (step_uuid);
+) partition by range (step_uuid);
+comment on table tasker.step_transitions is 'Append-only history of steps; path is what a transaction took through the state machine, one letter for each event.';
 
 create table tasker.idempotency_keys (
   namespace_id integer not null,
@@ -150,8 +139,8 @@ create table tasker.idempotency_keys (
 comment on table tasker.idempotency_keys is 'Idempotency keys in use; without expires_at a key lives as long as its task.';
 
 create table tasker.dead_letters (
-  dead_letter_uuid uuid not null constraint dead_letters_pkey primary key,
   task_uuid uuid not null,
+  dead_letter_uuid uuid not null,
   reason text not null,
   resolution text not null default 'pending',
   snapshot jsonb not null,
@@ -163,10 +152,8 @@ create table tasker.dead_letters (
   constraint dead_letter_reason_is_known check (reason in (
     'max_retries_exceeded', 'permanent_failure', 'staleness_timeout', 'worker_unavailable', 'dependency_cycle_detected', 'manual_dlq')),
   constraint dead_letter_resolution_is_known check (resolution in ('pending', 'manually_resolved', 'permanently_failed', 'cancelled'))
-);
+) partition by range (task_uuid);
 comment on table tasker.dead_letters is 'Dead letters: investigations of tasks that failed for good, with a snapshot of the task as it was.';
--- one open entry a task
-create unique index one_open_dead_letter_a_task on tasker.dead_letters (task_uuid) where resolution = 'pending';
 
 create table tasker.workers (
   worker_id text not null constraint workers_pkey primary key,
@@ -209,7 +196,7 @@ begin
     select c.oid::pg_catalog.regclass as name
     from pg_catalog.pg_class c
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where n.nspname = 'tasker' and c.relkind in ('r', 'S')
+    where n.nspname = 'tasker' and c.relkind in ('r', 'p', 'S')
     order by c.oid
   loop
     perform pg_catalog.pg_extension_config_dump(v_table.name, '');

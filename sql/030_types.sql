@@ -26,24 +26,6 @@ create type tasker.claimed_step as (
 );
 comment on type tasker.claimed_step is 'A step handed to a worker: what to run, on what, and until when.';
 
--- One request of create_task or create_tasks.
-create type tasker._request as (
-  ordinal integer,
-  template_name text,
-  namespace text,
-  context jsonb,
-  version text,
-  idempotency_key text,
-  priority integer,
-  run_at timestamptz,
-  correlation_id uuid,
-  parent_correlation_id uuid,
-  tags text[],
-  initiator text,
-  source_system text,
-  reason text
-);
-
 -- A request that has an idempotency key, with the hash of what makes it the same request.
 create type tasker._keyed as (
   ordinal integer,
@@ -53,82 +35,6 @@ create type tasker._keyed as (
   request_hash bytea,
   task_uuid uuid,
   expires_at timestamptz
-);
-
--- One outcome as a worker reported it; problem is set when it can't be read.
-create type tasker._outcome as (
-  ordinal integer,
-  step_uuid uuid,
-  attempt integer,
-  status text,
-  result jsonb,
-  error jsonb,
-  checkpoint jsonb,
-  code text,
-  problem text
-);
-
--- A decided change of one step under its row lock.
-create type tasker._settlement as (
-  step_uuid uuid,
-  template_id integer,
-  number integer,
-  from_state text,
-  to_state text,
-  event text,
-  passed_through text[],
-  attempt integer,
-  raises_attempt integer,
-  gives_back integer,
-  msg_id bigint,
-  due_at timestamptz,
-  result jsonb,
-  error jsonb,
-  checkpoint jsonb
-);
-
--- The verdict on one outcome, with the change it causes when it is accepted.
-create type tasker._judgement as (
-  ordinal integer,
-  step_uuid uuid,
-  attempt integer,
-  verdict text,
-  code text,
-  message text,
-  settlement tasker._settlement
-);
-
--- A step whose counter falls in this call.
-create type tasker._dependent as (
-  step_uuid uuid,
-  template_id integer,
-  number integer,
-  decrement integer,
-  is_ready boolean,
-  attempt integer,
-  queue_name text,
-  namespace text,
-  handler text,
-  priority integer,
-  correlation_id uuid,
-  is_handed_over boolean
-);
-
--- A queue message met by a claim, with its step as locked.
-create type tasker._candidate as (
-  msg_id bigint,
-  step_uuid uuid,
-  template_id integer,
-  state text,
-  attempt integer,
-  attempts_used integer,
-  error jsonb,
-  worker_id text,
-  lease_expires_at timestamptz,
-  retry_at timestamptz,
-  step_msg_id bigint,
-  decision text,
-  delay_ms bigint
 );
 
 -- A step whose lease a worker asks to extend, as locked.
@@ -143,11 +49,125 @@ create type tasker._held as (
   verdict text
 );
 
--- The net change of a task's counters in one call, and what caused it.
-create type tasker._task_delta as (
+-- A step that a worker says it holds.
+create type tasker._holding as (
+  ordinal integer,
+  step_uuid uuid,
+  attempt integer
+);
+
+-- What the library's functions answer; refused holds the code, message, detail and hint of a refusal, which SQL raises.
+create type tasker._created as (
+  task_uuids uuid[],
+  created boolean[],
+  refused text[]
+);
+
+create type tasker._finished as (
+  verdicts jsonb,
+  claimed tasker.claimed_step[],
+  claimed_steps uuid[],
+  refused text[]
+);
+
+-- Rows that the library hands to its statements.
+create type tasker._step_change as (
+  step_uuid uuid,
+  state text,
+  attempt integer,
+  attempts_used integer,
+  remaining integer,
+  msg_id bigint,
+  retry_at timestamptz,
+  result jsonb,
+  error jsonb,
+  checkpoint jsonb,
+  times integer
+);
+
+create type tasker._step_record as (
+  step_uuid uuid,
+  attempt integer,
+  path text,
+  metadata jsonb
+);
+
+create type tasker._task_change as (
   task_uuid uuid,
+  state text,
   running integer,
   waiting_retry integer,
   failed integer,
-  cause text
+  ends boolean
+);
+
+create type tasker._task_record as (
+  task_uuid uuid,
+  path text
+);
+
+create type tasker._new_task as (
+  task_uuid uuid,
+  template_id integer,
+  namespace_id integer,
+  state text,
+  priority integer,
+  running integer,
+  run_at timestamptz,
+  correlation_id uuid,
+  parent_correlation_id uuid,
+  idempotency_key text,
+  initiator text,
+  source_system text,
+  reason text,
+  tags jsonb,
+  context jsonb
+);
+
+create type tasker._new_step as (
+  step_uuid uuid,
+  template_id integer,
+  remaining integer,
+  msg_id bigint
+);
+
+create type tasker._message as (
+  task_uuid uuid,
+  step_uuid uuid,
+  attempt integer,
+  handler text,
+  priority integer,
+  correlation_id uuid,
+  vt timestamptz,
+  msg_id bigint
+);
+
+create type tasker._step_message as (
+  step_uuid uuid,
+  msg_id bigint
+);
+
+create type tasker._visibility as (
+  msg_id bigint,
+  vt timestamptz
+);
+
+create type tasker._to_be_claimed as (
+  step_uuid uuid,
+  task_uuid uuid,
+  max_attempts integer,
+  namespace text,
+  template_name text,
+  template_version text,
+  step_name text,
+  step_type text,
+  handler text,
+  results jsonb,
+  timeout_seconds integer
+);
+
+create type tasker._dependency as (
+  ordinal integer,
+  step_uuid uuid,
+  name text
 );

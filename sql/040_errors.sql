@@ -17,6 +17,17 @@ end
 $function$;
 comment on function tasker._raise(text, text, text, text) is 'Raises an error with a SQLSTATE of our own, a detail and a hint.';
 
+create function tasker._raise_refused(p_refused text[]) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  if p_refused is not null then
+    perform tasker._raise(p_refused[1], p_refused[2], p_refused[3], p_refused[4]);
+  end if;
+end
+$function$;
+comment on function tasker._raise_refused(text[]) is
+  'Raises how a function of the library refused a call: its code, message, detail and hint. The library can''t raise codes of class TK itself.';
+
 create function tasker._require_worker_id(p_worker_id text) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 begin
@@ -51,3 +62,26 @@ begin
 end
 $function$;
 comment on function tasker._require_batch(text, integer) is 'Refuses a batch below zero (22023) or above tasker.max_batch (TK022).';
+
+create function tasker._require_call(p_worker_id text, p_what text, p_count integer, p_lease interval) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  -- Each check says itself what is wrong; none is called when all is well.
+  if length(p_worker_id) between 1 and 200 and p_count between 0 and tasker._max_batch()
+    and p_lease between interval '1 second' and interval '1 day' then
+    return;
+  end if;
+  perform tasker._require_worker_id(p_worker_id);
+  perform tasker._require_batch(p_what, p_count);
+  perform tasker._require_lease(p_lease);
+end
+$function$;
+comment on function tasker._require_call(text, text, integer, interval) is 'Refuses what a claiming or finishing worker may not ask for (22023, TK022).';
+
+create function tasker._lease_ms(p_lease interval) returns bigint
+language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp as $function$
+begin
+  return extract(epoch from p_lease) * 1000;
+end
+$function$;
+comment on function tasker._lease_ms(interval) is 'A lease in milliseconds.';

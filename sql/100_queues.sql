@@ -18,33 +18,37 @@ end
 $function$;
 comment on function tasker._pgmq_version() is 'PGMQ''s version, as extension or as plain SQL; null when it can''t be told.';
 
-create function tasker._require_pgmq() returns void
+create function tasker._pgmq_problem() returns text[]
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 begin
   if to_regprocedure('pgmq.create(text)') is null or to_regclass('pgmq.meta') is null then
-    perform tasker._raise('TK030', 'PGMQ is missing', 'There is no function pgmq.create(text) in this database.',
-      'Run tasker-ctl db init, or install PGMQ 1.5 or newer: create extension pgmq, or its plain SQL in the schema pgmq.');
+    return array['TK030', 'PGMQ is missing', 'There is no function pgmq.create(text) in this database.',
+      'Run tasker-ctl db init, or install PGMQ 1.5 or newer: create extension pgmq, or its plain SQL in the schema pgmq.'];
   end if;
   -- 1.5 brought headers: send(text, jsonb, jsonb, …).
   if to_regprocedure('pgmq.send(text,jsonb,jsonb)') is null then
-    perform tasker._raise('TK030', format('PGMQ %s is too old', coalesce(tasker._pgmq_version(), '(of unknown version)')),
-      'Queues of this version have no headers.', 'Update PGMQ to 1.5 or newer.');
+    return array['TK030', format('PGMQ %s is too old', coalesce(tasker._pgmq_version(), '(of unknown version)')),
+      'Queues of this version have no headers.', 'Update PGMQ to 1.5 or newer.'];
   end if;
+  return null;
 end
 $function$;
-comment on function tasker._require_pgmq() is 'Refuses a database without PGMQ 1.5 or newer (TK030).';
+comment on function tasker._pgmq_problem() is 'The refusal of a database without PGMQ 1.5 or newer (TK030); null when it is there.';
 
 create function tasker._make_queue(p_queue_name text) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 begin
-  perform tasker._require_pgmq();
+  perform tasker._raise_refused(tasker._pgmq_problem());
   if to_regclass(format('pgmq.%I', 'q_' || p_queue_name)) is null then
     perform pgmq.create(p_queue_name);
   end if;
-  -- Claims walk the messages by priority, then by age.
+  -- A message that is hidden or replaced stays on its page, where only what changes is logged.
+  execute format('alter table pgmq.%I set (fillfactor = 45)', 'q_' || p_queue_name);
+  -- Claims walk the messages by the time from which they are visible, by PGMQ's own index; only those of another priority than 0 are in this one.
   execute format(
-    'create index if not exists %I on pgmq.%I (((message ->> ''priority'')::integer) desc, msg_id)',
-    'q_' || p_queue_name || '_order_idx', 'q_' || p_queue_name);
+    $index$create index if not exists %I on pgmq.%I
+      ((case when message ->> 'priority' ~ '^-?[0-9]{1,9}$' then (message ->> 'priority')::integer end) desc, vt) where message ->> 'priority' <> '0'$index$,
+    'q_' || p_queue_name || '_priority_idx', 'q_' || p_queue_name);
 end
 $function$;
 comment on function tasker._make_queue(text) is 'Makes a queue with the index that claims walk, where either is missing (TK030).';
@@ -57,7 +61,7 @@ declare
 begin
   select n.namespace_id into v_namespace_id from tasker.namespaces n where n.name = p_name;
   if v_namespace_id is null then
-    perform tasker._require_pgmq();
+    perform tasker._raise_refused(tasker._pgmq_problem());
     insert into tasker.namespaces as n (name, queue_name, created_at)
     values (p_name, v_queue_name, tasker._now())
     on conflict on constraint namespace_name_is_unique do nothing
@@ -69,19 +73,20 @@ begin
   if to_regclass(format('pgmq.%I', 'q_' || v_queue_name)) is null then
     perform tasker._make_queue(v_queue_name);
   end if;
+  perform tasker._make_partitions_ahead(tasker._now());
   return v_namespace_id;
 end
 $function$;
 comment on function tasker._make_namespace(text) is 'Finds or makes a namespace and its queue (TK030 without PGMQ).';
 
-create function tasker._require_queue(p_queue_name text) returns void
+create function tasker._queue_problem(p_queue_name text) returns text[]
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 begin
-  if to_regclass(format('pgmq.%I', 'q_' || p_queue_name)) is null then
-    perform tasker._require_pgmq();
-    perform tasker._raise('TK030', format('queue %s is missing', p_queue_name),
-      'Its table is not in the schema pgmq.', 'Run select tasker.run_maintenance(), which makes it again and fills it.');
+  if to_regclass(format('pgmq.%I', 'q_' || p_queue_name)) is not null then
+    return null;
   end if;
+  return coalesce(tasker._pgmq_problem(), array['TK030', format('queue %s is missing', p_queue_name),
+    'Its table is not in the schema pgmq.', 'Run select tasker.run_maintenance(), which makes it again and fills it.']);
 end
 $function$;
-comment on function tasker._require_queue(text) is 'Refuses to go on without the namespace''s queue (TK030).';
+comment on function tasker._queue_problem(text) is 'The refusal to go on without the namespace''s queue (TK030); null when it is there.';

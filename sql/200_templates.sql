@@ -111,14 +111,14 @@ begin
     where n.name = p_namespace and t.name = p_name and t.version = p_version;
   end if;
   if v_template.template_id is null then
-    perform tasker._raise_template_not_found(p_namespace, p_name, p_version);
+    perform tasker._raise_refused(tasker._template_not_found(p_namespace, p_name, p_version));
   end if;
   return v_template;
 end
 $function$;
 comment on function tasker._find_template(text, text, text) is 'Finds a template by namespace, name and version, the newest without one (TK003).';
 
-create function tasker._raise_template_not_found(p_namespace text, p_name text, p_version text) returns void
+create function tasker._template_not_found(p_namespace text, p_name text, p_version text) returns text[]
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
   v_elsewhere text;
@@ -129,13 +129,13 @@ begin
     select t.* from tasker.templates t where t.name = p_name and t.retired_at is null order by t.registered_at desc limit 5
   ) t
   join tasker.namespaces n on n.namespace_id = t.namespace_id;
-  perform tasker._raise('TK003',
+  return array['TK003',
     format('template %s%s not found in namespace %s', coalesce(p_name, 'null'), coalesce(' version ' || p_version, ''), coalesce(p_namespace, 'null')),
     'Registered under this name: ' || coalesce(v_elsewhere, 'nothing') || '.',
-    'tasker.list_templates() shows what is registered; tasker.register_template() adds one.');
+    'tasker.list_templates() shows what is registered; tasker.register_template() adds one.'];
 end
 $function$;
-comment on function tasker._raise_template_not_found(text, text, text) is 'Raises TK003 and names what is registered under the same name.';
+comment on function tasker._template_not_found(text, text, text) is 'The refusal of a template that is not there (TK003): names what is registered under the same name.';
 
 create function tasker.get_template(name text, namespace text default 'default', version text default null)
 returns table (

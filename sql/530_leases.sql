@@ -37,22 +37,33 @@ $function$;
 comment on function tasker.worker_heartbeat(text, integer, integer) is
   'Says that a worker lives, how many steps it runs and how many it could run. Errors: TK004, 22023.';
 
-create function tasker._read_held(p_steps jsonb) returns tasker._outcome[]
+create function tasker._read_held(p_steps jsonb) returns tasker._holding[]
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
-  v_held tasker._outcome[];
+  v_bad record;
 begin
   if jsonb_typeof(p_steps) is distinct from 'array' then
     perform tasker._raise('22023', format('steps must be a JSON array, not %s', coalesce(jsonb_typeof(p_steps), 'null')), null,
       'Give a list of {"step_uuid", "attempt"}.');
   end if;
-  v_held := tasker._read_outcomes((
-    select coalesce(jsonb_agg(case jsonb_typeof(s.value) when 'object' then s.value || '{"status": "release"}' else s.value end order by s.ordinal), '[]')
-    from jsonb_array_elements(p_steps) with ordinality s(value, ordinal)));
-  if exists (select from unnest(v_held) h where h.problem is not null) then
-    perform tasker._raise('22023', (select format('step %s: %s', h.ordinal, h.problem) from unnest(v_held) h where h.problem is not null limit 1));
+  perform tasker._require_batch('the number of steps', jsonb_array_length(p_steps));
+  select h.ordinal, case when jsonb_typeof(h.value) <> 'object' then 'it must be a JSON object'
+      when h.value ->> 'step_uuid' ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' then 'attempt must be a whole number, as claimed'
+      else 'step_uuid must be a UUID' end as problem
+  into v_bad
+  from jsonb_array_elements(p_steps) with ordinality h(value, ordinal)
+  where jsonb_typeof(h.value) <> 'object'
+    or not coalesce(h.value ->> 'step_uuid' ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$', false)
+    or not coalesce(jsonb_typeof(h.value -> 'attempt') = 'number' and h.value ->> 'attempt' ~ '^[0-9]{1,9}$', false)
+  order by h.ordinal
+  limit 1;
+  if found then
+    perform tasker._raise('22023', format('step %s: %s', v_bad.ordinal, v_bad.problem));
   end if;
-  return v_held;
+  return array(
+    select row(h.ordinal, (h.value ->> 'step_uuid')::uuid, (h.value ->> 'attempt')::integer)::tasker._holding
+    from jsonb_array_elements(p_steps) with ordinality h(value, ordinal)
+    order by h.ordinal);
 end
 $function$;
 comment on function tasker._read_held(jsonb) is 'Reads a list of {step_uuid, attempt} (22023, TK022).';
@@ -61,7 +72,8 @@ create function tasker.extend_leases(worker_id text, steps jsonb, lease interval
 language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
 declare
   v_now timestamptz := tasker._now();
-  v_held tasker._outcome[];
+  v_held tasker._holding[];
+  v_late record;
   v_verdicts tasker._held[];
   v_queue record;
 begin
@@ -96,13 +108,13 @@ begin
   set lease_expires_at = c.lease_until, lease_ms = extract(epoch from extend_leases.lease) * 1000
   from unnest(v_verdicts) c
   where s.step_uuid = c.step_uuid and c.verdict = 'held';
-  perform tasker._settle(
-    array(
-      select tasker._fail_settlement(c.step_uuid, c.template_id, c.attempt, c.attempts_used, c.msg_id,
-        jsonb_build_object('type', 'timed_out', 'retryable', true, 'message', format('attempt %s ran longer than %s seconds', c.attempt, c.timeout_seconds)),
-        null, false, v_now)
-      from (select distinct on (c.step_uuid) c.* from unnest(v_verdicts) c where c.verdict = 'fail' order by c.step_uuid) c),
-    v_now, extend_leases.worker_id, null, 0, null, null, null);
+  select array_agg(c.step_uuid) as step_uuids, array_agg(jsonb_build_object('type', 'timed_out', 'retryable', true,
+    'message', format('attempt %s ran longer than %s seconds', c.attempt, c.timeout_seconds))) as errors
+  into v_late
+  from (select distinct on (c.step_uuid) c.* from unnest(v_verdicts) c where c.verdict = 'fail' order by c.step_uuid) c;
+  if v_late.step_uuids is not null then
+    perform tasker._raise_refused(tasker._time_out(v_late.step_uuids, v_late.errors, v_now, extend_leases.worker_id));
+  end if;
   for v_queue in
     select d.queue_name, array_agg(c.msg_id order by c.msg_id) as msg_ids, array_agg(c.lease_until order by c.msg_id) as visible_at
     from unnest(v_verdicts) c
@@ -110,7 +122,7 @@ begin
     where c.verdict = 'held'
     group by d.queue_name
   loop
-    perform tasker._require_queue(v_queue.queue_name);
+    perform tasker._raise_refused(tasker._queue_problem(v_queue.queue_name));
     perform tasker._queue_set_visible_at(v_queue.queue_name, v_queue.msg_ids, v_queue.visible_at);
   end loop;
   return query

@@ -49,7 +49,6 @@ declare
   v_now timestamptz := tasker._now();
   v_actor text := tasker._actor();
   v_task record;
-  v_live tasker._settlement[];
 begin
   perform tasker._lock_whole_task(cancel_task.task_uuid);
   select t.state, t.finished_at into v_task from tasker.tasks t where t.task_uuid = cancel_task.task_uuid;
@@ -60,23 +59,21 @@ begin
       format('There is no transition from %s by the event cancel.', v_task.state), 'A task that has ended can be rerun, not cancelled.');
   end if;
 
-  v_live := array(
-    select row(s.step_uuid, s.template_id, tasker._number_of(s.step_uuid), s.state, 'cancelled', 'cancel', null, s.attempt, 0, 0, s.msg_id, null, null,
-      s.error, s.checkpoint)::tasker._settlement
-    from tasker.steps s
-    where s.step_uuid > cancel_task.task_uuid and s.step_uuid <= tasker._last_step_uuid(cancel_task.task_uuid) and not tasker._is_terminal(s.state)
-    order by s.step_uuid);
-  perform tasker._write_settled(v_live, v_now, v_actor);
+  perform tasker._raise_refused(tasker._cancel_steps(
+    array(
+      select s.step_uuid
+      from tasker.steps s
+      where s.step_uuid > cancel_task.task_uuid and s.step_uuid <= tasker._last_step_uuid(cancel_task.task_uuid) and not tasker._is_terminal(s.state)),
+    v_now, v_actor));
   update tasker.tasks t
   set state = 'cancelled', running = 0, waiting_retry = 0, waiting_engine = 0, finished_at = v_now
   where t.task_uuid = cancel_task.task_uuid;
-  insert into tasker.task_transitions (task_uuid, from_state, to_state, event, at, actor, metadata)
-  values (cancel_task.task_uuid, v_task.state, 'cancelled', 'cancel', v_now, v_actor,
+  insert into tasker.task_transitions (task_uuid, path, at, actor, metadata)
+  values (cancel_task.task_uuid, tasker._task_path(v_task.state, array['cancel']), v_now, v_actor,
     case when cancel_task.reason is not null then jsonb_build_object('reason', cancel_task.reason) end);
   update tasker.dead_letters d
   set resolution = 'cancelled', resolved_at = v_now, resolved_by = v_actor, note = cancel_task.reason
   where d.task_uuid = cancel_task.task_uuid and d.resolution = 'pending';
-  perform tasker._release_messages(v_live);
   return true;
 end
 $function$;

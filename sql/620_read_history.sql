@@ -1,18 +1,5 @@
 -- History and graph: the stored rows unrolled to the whole path, and the task as nodes and edges.
 
-create function tasker._unroll(p_from text, p_passed_through text[], p_event text, p_to text)
-returns table (ordinal integer, from_state text, to_state text, event text)
-language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $function$
-  select h.ordinal::integer, coalesce(lag(h.to_state) over (order by h.ordinal), p_from), h.to_state, h.event
-  from (
-    select p.ordinal, split_part(p.passed, ':', 2) as to_state, split_part(p.passed, ':', 1) as event
-    from unnest(p_passed_through) with ordinality p(passed, ordinal)
-    union all
-    select coalesce(cardinality(p_passed_through), 0) + 1, p_to, p_event
-  ) h
-$function$;
-comment on function tasker._unroll(text, text[], text, text) is 'The single transitions that one stored history row stands for.';
-
 create type tasker.history_row as (
   seq bigint,
   from_state text,
@@ -32,7 +19,7 @@ begin
   return query
     select row_number() over (order by h.seq, u.ordinal), u.from_state, u.to_state, u.event, h.at, null::integer, h.actor, h.metadata
     from tasker.task_transitions h
-    cross join lateral tasker._unroll(h.from_state, h.passed_through, h.event, h.to_state) u
+    cross join lateral tasker._unroll_task(h.path) u
     where h.task_uuid = task_history.task_uuid
     order by 1;
 end
@@ -46,7 +33,7 @@ begin
   return query
     select row_number() over (order by h.seq, u.ordinal), u.from_state, u.to_state, u.event, h.at, h.attempt, h.actor, h.metadata
     from tasker.step_transitions h
-    cross join lateral tasker._unroll(h.from_state, h.passed_through, h.event, h.to_state) u
+    cross join lateral tasker._unroll_step(h.path) u
     where h.step_uuid = step_history.step_uuid
     order by 1;
 end

@@ -20,11 +20,26 @@ comment on function tasker._make_missing_queues() is 'Makes the queue of each na
 create function tasker._start_due_tasks(p_limit integer, p_now timestamptz, p_actor text) returns bigint
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
+  v_scheduled uuid[];
+  v_busy uuid[];
   v_due uuid[];
 begin
-  v_due := array(
-    select t.task_uuid from tasker.tasks t where t.state = 'pending' and t.run_at <= p_now order by t.run_at limit p_limit for no key update skip locked);
-  if cardinality(v_due) = 0 then
+  v_scheduled := array(
+    select s.task_uuid from tasker.scheduled_tasks s where s.run_at <= p_now order by s.run_at, s.task_uuid limit p_limit for update skip locked);
+  if cardinality(v_scheduled) = 0 then
+    return 0;
+  end if;
+  -- One that another session is changing is left for the next round; one that isn't pending any more was cancelled.
+  select array_agg(u.task_uuid) filter (where t.task_uuid is null and b.task_uuid is not null), array_agg(t.task_uuid) filter (where t.state = 'pending')
+  into v_busy, v_due
+  from unnest(v_scheduled) u(task_uuid)
+  left join lateral (
+    select t.task_uuid, t.state from tasker.tasks t where t.task_uuid = u.task_uuid for no key update skip locked
+  ) t on true
+  left join lateral (select b.task_uuid from tasker.tasks b where b.task_uuid = u.task_uuid) b on true;
+  delete from tasker.scheduled_tasks s
+  where s.run_at <= p_now and s.task_uuid = any (v_scheduled) and s.task_uuid <> all (coalesce(v_busy, '{}'));
+  if v_due is null then
     return 0;
   end if;
   update tasker.tasks t
@@ -32,7 +47,7 @@ begin
     finished_at = case x.steps_count when 0 then p_now end
   from unnest(v_due) u(task_uuid), tasker.templates x
   where t.task_uuid = u.task_uuid and x.template_id = t.template_id;
-  perform tasker._record_start(v_due, p_now, p_actor);
+  perform tasker._raise_refused(tasker._start_tasks(v_due, p_now, p_actor));
   return cardinality(v_due);
 end
 $function$;
@@ -41,15 +56,25 @@ comment on function tasker._start_due_tasks(integer, timestamptz, text) is 'Star
 create function tasker._walk_live_steps(p_limit integer) returns uuid[]
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
+  -- A finished task costs the walk a fraction of a live one.
+  v_tasks constant integer := p_limit * 5;
   v_after uuid;
+  v_live uuid[];
+  v_last uuid;
+  v_count integer;
   v_steps uuid[];
 begin
   insert into tasker.maintenance_cursors as c (job, after) values ('live_steps', '00000000-0000-0000-0000-000000000000')
   on conflict on constraint maintenance_cursors_pkey do nothing;
   select c.after into v_after from tasker.maintenance_cursors c where c.job = 'live_steps' for update;
+  select array_agg(t.task_uuid order by t.task_uuid) filter (where t.finished_at is null), (array_agg(t.task_uuid order by t.task_uuid desc))[1], count(*)
+  into v_live, v_last, v_count
+  from (
+    select t.task_uuid, t.finished_at from tasker.tasks t where t.task_uuid >= tasker._task_of(v_after) order by t.task_uuid limit v_tasks
+  ) t;
   v_steps := array(
     select s.step_uuid
-    from (select t.task_uuid from tasker.tasks t where t.finished_at is null and t.task_uuid >= tasker._task_of(v_after) order by t.task_uuid) t
+    from unnest(v_live) t(task_uuid)
     cross join lateral (
       select s.step_uuid
       from tasker.steps s
@@ -59,12 +84,16 @@ begin
     ) s
     limit p_limit);
   update tasker.maintenance_cursors c
-  set after = case when cardinality(v_steps) < p_limit then '00000000-0000-0000-0000-000000000000' else v_steps[cardinality(v_steps)] end
+  set after = case
+    when cardinality(v_steps) = p_limit then v_steps[p_limit]
+    when v_count = v_tasks then tasker._last_step_uuid(v_last)
+    else '00000000-0000-0000-0000-000000000000' end
   where c.job = 'live_steps';
   return v_steps;
 end
 $function$;
-comment on function tasker._walk_live_steps(integer) is 'The next steps, in key order and round and round, that should have a message.';
+comment on function tasker._walk_live_steps(integer) is
+  'The next steps, in key order and round and round, that should have a message: at most p_limit of them, and of at most five times as many tasks.';
 
 create function tasker._send_lost_messages(p_step_uuids uuid[], p_now timestamptz) returns bigint
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
@@ -125,27 +154,20 @@ end
 $function$;
 comment on function tasker._send_lost_messages(uuid[], timestamptz) is 'Sends again the message of each step that should have one and has not, and says how many.';
 
-create function tasker._end_leases(p_step_uuids uuid[], p_now timestamptz, p_actor text) returns bigint
-language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
-declare
-  v_settlements tasker._settlement[];
+create function tasker._late_steps(p_step_uuids uuid[], p_now timestamptz) returns uuid[]
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 begin
-  -- Until one more lease has passed, the step is left to a claim, which takes it over without a detour.
-  v_settlements := array(
-    select tasker._fail_settlement(s.step_uuid, s.template_id, s.attempt, s.attempts_used, s.msg_id,
-      tasker._lease_expired_error(s.worker_id, s.attempt, s.lease_expires_at), null, s.error ->> 'type' is distinct from 'lease_expired', p_now)
+  -- Until one more lease has passed, a step is left to a claim, which takes it over without a detour.
+  return array(
+    select s.step_uuid
     from unnest(p_step_uuids) u(step_uuid)
     cross join lateral (
-      select s.* from tasker.steps s
+      select s.step_uuid from tasker.steps s
       where s.step_uuid = u.step_uuid and s.state = 'in_progress' and s.lease_expires_at + s.lease_ms * interval '1 millisecond' <= p_now
-      for no key update skip locked
     ) s);
-  perform tasker._settle(v_settlements, p_now, p_actor, null, 0, null, null, null);
-  return cardinality(v_settlements);
 end
 $function$;
-comment on function tasker._end_leases(uuid[], timestamptz, text) is
-  'Fails the attempt of each step whose lease ended more than one lease ago, so that it is retried or failed, and says how many.';
+comment on function tasker._late_steps(uuid[], timestamptz) is 'Those of the steps whose lease ended more than one lease ago.';
 
 create function tasker._forget_answers(p_limit integer, p_now timestamptz) returns bigint
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
@@ -167,6 +189,7 @@ declare
   v_now timestamptz := tasker._now();
   v_actor text := tasker._actor();
   v_steps uuid[];
+  v_late uuid[];
   v_count bigint;
 begin
   if batch is null or batch not between 1 and 100000 then
@@ -177,10 +200,13 @@ begin
     return;
   end if;
   return query select 'make_missing_queues', tasker._make_missing_queues(), false;
+  return query select 'make_partitions', tasker._make_partitions_ahead(v_now), false;
   v_count := tasker._start_due_tasks(batch, v_now, v_actor);
   return query select 'start_due_tasks', v_count, v_count = batch;
   v_steps := tasker._walk_live_steps(batch);
-  v_count := tasker._end_leases(v_steps, v_now, v_actor);
+  v_late := tasker._late_steps(v_steps, v_now);
+  perform tasker._raise_refused(tasker._end_leases(v_late, v_now, v_actor));
+  v_count := cardinality(v_late);
   return query select 'end_leases', v_count, v_count > 0;
   v_count := tasker._send_lost_messages(v_steps, v_now);
   return query select 'send_lost_messages', v_count, v_count > 0;

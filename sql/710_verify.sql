@@ -33,25 +33,35 @@ comment on function tasker._verify_steps(uuid, uuid) is 'Invariants 1 to 3 on th
 
 create function tasker._verify_history(p_from uuid, p_to uuid) returns setof tasker.violation
 language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
-  with walked as (
-    select tasker._task_of(h.step_uuid) as task_uuid, h.step_uuid, h.from_state, h.to_state, h.event, h.attempt,
-      coalesce(lag(h.to_state) over w, 'pending') as expected_from,
-      tasker._is_step_path(h.from_state, coalesce(h.passed_through, '{}'), h.event, h.to_state) as is_path,
-      h.event = 'start' and h.attempt <= coalesce(max(h.attempt) over (partition by h.step_uuid order by h.seq rows between unbounded preceding and 1 preceding), 0)
+  with stored as (
+    select tasker._task_of(h.step_uuid) as task_uuid, h.step_uuid, h.seq, h.attempt, u.*
+    from tasker.step_transitions h
+    cross join lateral (
+      select (array_agg(u.from_state order by u.ordinal))[1] as from_state, (array_agg(u.to_state order by u.ordinal desc))[1] as to_state,
+        (array_agg(u.event order by u.ordinal desc))[1] as event
+      from tasker._unroll_step(h.path) u
+    ) u
+    where h.step_uuid > p_from and h.step_uuid <= p_to
+    union all
+    select h.task_uuid, null, h.seq, null, u.*
+    from tasker.task_transitions h
+    cross join lateral (
+      select (array_agg(u.from_state order by u.ordinal))[1] as from_state, (array_agg(u.to_state order by u.ordinal desc))[1] as to_state,
+        (array_agg(u.event order by u.ordinal desc))[1] as event
+      from tasker._unroll_task(h.path) u
+    ) u
+    where h.task_uuid >= p_from and h.task_uuid <= p_to
+  ), walked as (
+    select h.task_uuid, h.step_uuid, h.from_state, h.to_state, h.event, h.attempt, coalesce(lag(h.to_state) over w, 'pending') as expected_from,
+      h.step_uuid is not null and h.event = 'start'
+        and h.attempt <= coalesce(max(h.attempt) over (partition by h.task_uuid, h.step_uuid order by h.seq rows between unbounded preceding and 1 preceding), 0)
         as repeats_attempt,
       lead(h.seq) over w is null as is_last
-    from tasker.step_transitions h
-    where h.step_uuid > p_from and h.step_uuid <= p_to
-    window w as (partition by h.step_uuid order by h.seq)
-    union all
-    select h.task_uuid, null, h.from_state, h.to_state, h.event, null, coalesce(lag(h.to_state) over w, 'pending'),
-      tasker._is_task_path(h.from_state, coalesce(h.passed_through, '{}'), h.event, h.to_state), false, lead(h.seq) over w is null
-    from tasker.task_transitions h
-    where h.task_uuid >= p_from and h.task_uuid <= p_to
-    window w as (partition by h.task_uuid order by h.seq)
+    from stored h
+    window w as (partition by h.task_uuid, h.step_uuid order by h.seq)
   )
-  select 5, w.task_uuid, w.step_uuid, format('history goes from %s to %s by %s, which is no path of the machine', w.from_state, w.to_state, w.event)
-  from walked w where not w.is_path or w.from_state <> w.expected_from
+  select 5, w.task_uuid, w.step_uuid, format('history goes from %s to %s by %s, which is no path of the machine', coalesce(w.from_state, '?'), coalesce(w.to_state, '?'), coalesce(w.event, '?'))
+  from walked w where w.from_state is distinct from w.expected_from
   union all
   select 3, w.task_uuid, w.step_uuid, format('attempt %s was started twice', w.attempt) from walked w where w.repeats_attempt
   union all
@@ -87,7 +97,8 @@ language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $fu
       (6, tasker._is_terminal(t.state) and c.running + c.waiting_retry > 0, format('%s with %s live steps', t.state, c.running + c.waiting_retry)),
       (6, c.total > 0 and c.unsatisfied = 0 and not tasker._is_terminal(t.state), format('%s with every step satisfied', t.state)),
       (6, (t.finished_at is not null) <> tasker._is_terminal(t.state), format('%s with finished_at %s', t.state, coalesce(t.finished_at::text, 'null'))),
-      (7, t.state = 'pending' and t.run_at is null, 'pending without run_at'),
+      (7, t.state = 'pending' and not exists (select from tasker.scheduled_tasks s where s.run_at = t.run_at and s.task_uuid = t.task_uuid),
+        'pending, and scheduled for no time'),
       (7, t.state = 'steps_in_process' and c.running = 0, 'steps_in_process with nothing running'),
       (7, t.state = 'waiting_for_retry' and c.waiting_retry = 0, 'waiting_for_retry with no retry due'),
       (7, t.state in ('initializing', 'enqueuing_steps', 'evaluating_results'), format('%s outlived its transaction', t.state)),
@@ -103,7 +114,7 @@ declare
   v_namespace record;
 begin
   for v_namespace in select n.namespace_id, n.queue_name from tasker.namespaces n order by n.name loop
-    perform tasker._require_queue(v_namespace.queue_name);
+    perform tasker._raise_refused(tasker._queue_problem(v_namespace.queue_name));
     return query execute format($query$
       with sent as (
         select (m.message ->> 'step_uuid')::uuid as step_uuid, count(*) as messages, min(m.msg_id) as msg_id

@@ -14,7 +14,7 @@ declare
   v_namespace record;
 begin
   for v_namespace in select n.name, n.queue_name from tasker.namespaces n order by n.name loop
-    perform tasker._require_queue(v_namespace.queue_name);
+    perform tasker._raise_refused(tasker._queue_problem(v_namespace.queue_name));
     return query execute format(
       'select $1::text, $2::text, count(*) filter (where m.vt <= $3), count(*) filter (where m.vt > $3),
          extract(epoch from $3 - min(m.enqueued_at))::double precision

@@ -1,4 +1,5 @@
--- The plans of the hot path don't depend on statistics: a queue's tables are fresh, truncated or bulk-loaded more often than they are analysed.
+-- Plans don't depend on statistics: a queue's tables are fresh, truncated or bulk-loaded more often than they are analysed.
+-- The statements of the hot path are pinned by the library (planner.rs); here are the functions in SQL that look rows up by key.
 -- These settings leave each statement one way only, an index look-up for each key given, and one generic plan that is kept.
 
 do $plans$
@@ -9,8 +10,7 @@ begin
     select p.oid::regprocedure as function
     from pg_catalog.pg_proc p
     join pg_catalog.pg_namespace n on n.oid = p.pronamespace and n.nspname = 'tasker'
-    where p.proname in ('create_task', 'create_tasks', 'claim_steps', 'finish_steps', 'complete_step', 'fail_step', 'extend_leases', 'work_due_in_ms',
-      'cancel_task', 'run_maintenance', 'get_task', 'list_steps', 'get_step')
+    where p.proname in ('extend_leases', 'cancel_task', 'run_maintenance', 'get_task', 'list_steps', 'get_step', '_claim_keys', '_record_failures')
   loop
     execute pg_catalog.format('alter function %s set plan_cache_mode = force_generic_plan', v_function.function);
     execute pg_catalog.format('alter function %s set enable_seqscan = off', v_function.function);

@@ -112,7 +112,8 @@ pub(crate) async fn bulk(
     })
 }
 
-fn new_task(shape: Shape, namespace: &str) -> NewTask {
+/// A task of a shape's template in a namespace.
+pub(crate) fn new_task(shape: Shape, namespace: &str) -> NewTask {
     NewTask {
         template_name: shape.template().to_owned(),
         namespace: namespace.to_owned(),

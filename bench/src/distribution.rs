@@ -26,6 +26,12 @@ impl Distribution {
     }
 }
 
+/// The value in the middle; of an even number the lower of the two.
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    percentile(&values, 50)
+}
+
 /// The smallest value that so many in a hundred don't exceed.
 fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
@@ -47,6 +53,13 @@ mod tests {
             max_ms: 100.0,
         };
         assert_eq!(Distribution::of(values), Some(expected));
+    }
+
+    #[test]
+    fn the_median_is_the_value_in_the_middle_whatever_their_order() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![4.0, 1.0, 3.0, 2.0]), Some(2.0));
+        assert_eq!(median(Vec::new()), None);
     }
 
     #[test]

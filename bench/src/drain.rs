@@ -55,7 +55,12 @@ pub(crate) async fn drain(
     let mut workers = JoinSet::new();
     for number in 1..=connections {
         let client = stage.client("tasker-bench drain", 1).await?;
-        workers.spawn(work(client, format!("bench-{number}"), done.clone(), steps));
+        let done = done.clone();
+        workers.spawn(async move {
+            let worked = work_off(&client, &format!("bench-{number}"), &done, steps).await;
+            client.close().await;
+            worked
+        });
     }
     while let Some(ended) = workers.join_next().await {
         ended??;
@@ -76,17 +81,17 @@ pub(crate) async fn drain(
     })
 }
 
-/// Claims and finishes until all steps are done by somebody.
-async fn work(
-    client: Client,
-    worker_id: String,
-    done: Arc<AtomicUsize>,
+/// Claims and finishes until all steps are done, by this call or by others that count in `done` as well.
+pub(crate) async fn work_off(
+    client: &Client,
+    worker_id: &str,
+    done: &AtomicUsize,
     steps: usize,
 ) -> anyhow::Result<()> {
     let deadline = Instant::now() + DONE_WITHIN;
     let namespaces = vec![UNSERVED.to_owned()];
     let claim = ClaimRequest {
-        worker_id: worker_id.clone(),
+        worker_id: worker_id.to_owned(),
         namespaces: namespaces.clone(),
         max_steps: BATCH,
         lease: LEASE,
@@ -103,7 +108,7 @@ async fn work(
             continue;
         }
         let request = FinishRequest {
-            worker_id: worker_id.clone(),
+            worker_id: worker_id.to_owned(),
             outcomes: held.iter().map(complete).collect(),
             claim_next: BATCH,
             lease: LEASE,
@@ -120,7 +125,6 @@ async fn work(
         done.fetch_add(held.len(), Ordering::Relaxed);
         held = finished.claimed;
     }
-    client.close().await;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tasker_client::{Client, NewTask};
 use uuid::Uuid;
 
+use crate::creation;
 use crate::distribution::Distribution;
 use crate::meter::{Meter, TaskTimes};
 use crate::options::Extent;
@@ -42,11 +43,7 @@ pub(crate) async fn lone(
     extent: Extent,
 ) -> anyhow::Result<Lone> {
     let client = stage.client("tasker-bench lone", 1).await?;
-    let task = NewTask {
-        template_name: shape.template().to_owned(),
-        namespace: shape.served_namespace().to_owned(),
-        ..NewTask::default()
-    };
+    let task = creation::new_task(shape, shape.served_namespace());
     let (warm_up, tasks) = if shape.is_large() {
         (1, extent.lone_large_tasks)
     } else {

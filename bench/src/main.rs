@@ -7,7 +7,10 @@
 //! | `stage` | the PostgreSQL, the server and the worker that are measured |
 //! | `meter`, `machine` | what the database and the operating system count |
 //! | `limits` | what the machine and PGMQ can do without Tasker |
-//! | `latency`, `creation`, `drain` | what Tasker does |
+//! | `latency`, `sustained`, `half_load` | what the worker process does: one task at a time, as much as it can, tasks that arrive at half of that |
+//! | `arrivals` | tasks created at fixed times |
+//! | `creation`, `drain`, `one_task` | what the engine does: create, work off a backlog, work off one very large task |
+//! | `flat` | whether the drain stays as fast with full tables, without statistics, under a held snapshot |
 //! | `report` | the table, the file, the charts, the targets |
 #![allow(clippy::print_stdout, reason = "the table goes to stdout")]
 #![allow(
@@ -15,17 +18,22 @@
     reason = "no count here comes near the 52 bits of a float"
 )]
 
+mod arrivals;
 mod creation;
 mod distribution;
 mod drain;
+mod flat;
+mod half_load;
 mod latency;
 mod limits;
 mod machine;
 mod meter;
+mod one_task;
 mod options;
 mod report;
 mod shapes;
 mod stage;
+mod sustained;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -33,13 +41,17 @@ use std::time::Instant;
 use anyhow::Context;
 use clap::Parser;
 
+use crate::drain::Drain;
+use crate::half_load::HalfLoad;
+use crate::latency::Lone;
 use crate::limits::{CLIENTS, Limits};
 use crate::machine::{Memory, Others};
 use crate::meter::Meter;
 use crate::options::{Extent, Options};
 use crate::report::{Figures, Machine, Report, charts, reading, table, targets};
 use crate::shapes::Shape;
-use crate::stage::{Stage, project};
+use crate::stage::{Program, Stage, project};
+use crate::sustained::Sustained;
 
 /// With which the fan-out is held against independent steps.
 const FAN_OUT_CONNECTIONS: u32 = 2;
@@ -107,11 +119,8 @@ async fn figures(
     say("an idle worker");
     let idle_worker_transactions_per_second = latency::idle(meter, extent).await?;
     let (server, server_url) = stage.start_server().await?;
-    let mut latencies = Vec::new();
-    for shape in options.shapes() {
-        say(&format!("one task at a time: {}", shape.name()));
-        latencies.push(latency::lone(stage, meter, shape, extent).await?);
-    }
+    let latency = lone_tasks(stage, meter, options, extent).await?;
+    let (sustained, half_load) = under_load(stage, meter, &worker, extent).await?;
     say("creating one by one");
     let creation = creation::one_by_one(stage, &server_url, extent).await?;
     let worker_memory = Memory::of(worker.process()?)?;
@@ -119,24 +128,72 @@ async fn figures(
     // What is counted below is the drains' alone.
     worker.end().await?;
     server.end().await?;
-    let steps = extent.backlog_steps;
-    let mut drains = Vec::new();
-    for connections in CLIENTS {
-        say(&format!("draining linear 4 with {connections} connections"));
-        drains.push(drain::drain(stage, meter, Shape::Linear, steps, connections).await?);
-    }
+    let drains = drains(stage, meter, extent).await?;
     say("draining independent steps, then fan-outs");
-    let with = FAN_OUT_CONNECTIONS;
+    let (steps, with) = (extent.backlog_steps, FAN_OUT_CONNECTIONS);
+    let independent = drain::drain(stage, meter, Shape::Noop, steps, with).await?;
+    let fan_out = drain::drain(stage, meter, Shape::FanOut, steps, with).await?;
+    say("one task of many steps");
+    let one_task = one_task::sizes(stage, extent).await?;
     Ok(Figures {
-        latency: latencies,
+        latency,
+        sustained,
+        half_load,
         creation,
         idle_worker_transactions_per_second,
         worker_memory,
         server_memory,
         drains,
-        independent: drain::drain(stage, meter, Shape::Noop, steps, with).await?,
-        fan_out: drain::drain(stage, meter, Shape::FanOut, steps, with).await?,
+        independent,
+        fan_out,
+        one_task,
+        flat: flat::conditions(stage, extent).await?,
     })
+}
+
+async fn lone_tasks(
+    stage: &Stage,
+    meter: &mut Meter,
+    options: &Options,
+    extent: Extent,
+) -> anyhow::Result<Vec<Lone>> {
+    let mut latencies = Vec::new();
+    for shape in options.shapes() {
+        say(&format!("one task at a time: {}", shape.name()));
+        latencies.push(latency::lone(stage, meter, shape, extent).await?);
+    }
+    Ok(latencies)
+}
+
+/// What the worker sustains of each shape, and the latency at half of it.
+async fn under_load(
+    stage: &Stage,
+    meter: &mut Meter,
+    worker: &Program,
+    extent: Extent,
+) -> anyhow::Result<(Vec<Sustained>, Vec<HalfLoad>)> {
+    let (mut most, mut half) = (Vec::new(), Vec::new());
+    for shape in extent.half_load_shapes {
+        say(&format!("what the worker sustains of {}", shape.name()));
+        let tasks = extent.sustained_tasks;
+        let sustained = sustained::sustained(stage, meter, worker, *shape, tasks).await?;
+        say(&format!("half of it: {}", shape.name()));
+        let long = extent.half_load;
+        half.push(half_load::half_load(stage, meter, *shape, &sustained, long).await?);
+        most.push(sustained);
+    }
+    Ok((most, half))
+}
+
+/// Backlogs of linear 4, with each number of connections.
+async fn drains(stage: &Stage, meter: &mut Meter, extent: Extent) -> anyhow::Result<Vec<Drain>> {
+    let mut drains = Vec::new();
+    for connections in CLIENTS {
+        say(&format!("draining linear 4 with {connections} connections"));
+        let steps = extent.backlog_steps;
+        drains.push(drain::drain(stage, meter, Shape::Linear, steps, connections).await?);
+    }
+    Ok(drains)
 }
 
 /// Writes the file and the charts; a quick run never takes the place of a full one of the same day.
@@ -152,6 +209,7 @@ fn write(report: &Report) -> anyhow::Result<Vec<PathBuf>> {
         ),
         (format!("{name}-latency.svg"), charts::latency(report)),
         (format!("{name}-throughput.svg"), charts::throughput(report)),
+        (format!("{name}-flat.svg"), charts::flat(report)),
     ];
     let mut paths = Vec::new();
     for (file, text) in files {

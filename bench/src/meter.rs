@@ -1,8 +1,8 @@
 //! What the database has counted and stamped itself.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use serde::Serialize;
 use sqlx::{Connection, Executor, FromRow, PgConnection};
 use uuid::Uuid;
@@ -28,6 +28,18 @@ const TASK_TIMES: &str = "select extract(epoch from t.finished_at - t.created_at
 
 const SPAN: &str = "select extract(epoch from (select max(t.finished_at) from tasker.tasks t where t.task_uuid between $1 and $2) - \
     (select min(s.started_at) from tasker.steps s where s.step_uuid between $1 and $2))::float8";
+
+/// As `TASK_TIMES`, of all tasks between two keys.
+const TIMES_BETWEEN: &str = "select extract(epoch from t.finished_at - t.created_at)::float8 * 1000 as complete_ms, \
+    extract(epoch from s.started_at - t.created_at)::float8 * 1000 as wake_up_ms, t.state \
+    from tasker.tasks t cross join lateral (select min(s.started_at) as started_at from tasker.steps s \
+     where s.step_uuid > t.task_uuid and s.step_uuid <= tasker._last_step_uuid(t.task_uuid)) s \
+    where t.task_uuid between $1 and $2 and t.finished_at is not null";
+
+const LIFETIME: &str = "select extract(epoch from max(t.finished_at) - min(t.created_at))::float8 \
+    from tasker.tasks t where t.task_uuid between $1 and $2";
+
+const UNFINISHED: &str = "select count(*) from tasker.tasks t where t.task_uuid between $1 and $2 and t.finished_at is null";
 
 /// The low bits of a step's key, which its task's has as zeros.
 const STEP_BITS: u128 = (1 << 20) - 1;
@@ -125,7 +137,7 @@ impl Meter {
     async fn sessions_ended(&mut self) -> anyhow::Result<()> {
         let query = "select count(*) from pg_stat_activity where backend_type = 'client backend' \
                      and application_name like 'tasker-%'";
-        let deadline = std::time::Instant::now() + SESSIONS_END_WITHIN;
+        let deadline = Instant::now() + SESSIONS_END_WITHIN;
         loop {
             let open: i64 = sqlx::query_scalar(query)
                 .fetch_one(&mut self.outside)
@@ -133,7 +145,7 @@ impl Meter {
             if open == 0 {
                 return Ok(());
             }
-            if std::time::Instant::now() > deadline {
+            if Instant::now() > deadline {
                 bail!("{open} sessions are still there");
             }
             tokio::time::sleep(LOOKED_AT_EVERY).await;
@@ -163,6 +175,60 @@ impl Meter {
             .bind(task_uuid)
             .bind(last_step(task_uuid))
             .fetch_optional(&mut self.session)
+            .await?)
+    }
+
+    /// The times of the tasks between two keys that have ended.
+    pub(crate) async fn times_between(
+        &mut self,
+        first: Uuid,
+        last: Uuid,
+    ) -> anyhow::Result<Vec<TaskTimes>> {
+        Ok(sqlx::query_as(TIMES_BETWEEN)
+            .bind(first)
+            .bind(last)
+            .fetch_all(&mut self.session)
+            .await?)
+    }
+
+    /// Waits until each task between two keys has ended.
+    pub(crate) async fn wait_for_end(
+        &mut self,
+        first: Uuid,
+        last: Uuid,
+        within: Duration,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + within;
+        // The last one ends about last; asking for it alone disturbs nobody.
+        while self.task_times(last).await?.is_none() || self.unfinished(first, last).await? > 0 {
+            ensure!(
+                Instant::now() < deadline,
+                "not all tasks ended within {} s",
+                within.as_secs()
+            );
+            tokio::time::sleep(LOOKED_AT_EVERY).await;
+        }
+        Ok(())
+    }
+
+    async fn unfinished(&mut self, first: Uuid, last: Uuid) -> anyhow::Result<i64> {
+        Ok(sqlx::query_scalar(UNFINISHED)
+            .bind(first)
+            .bind(last)
+            .fetch_one(&mut self.session)
+            .await?)
+    }
+
+    /// The seconds from the creation of the first task to the end of the last one, of the tasks between two keys.
+    pub(crate) async fn lifetime_seconds(
+        &mut self,
+        first: Uuid,
+        last: Uuid,
+    ) -> anyhow::Result<f64> {
+        Ok(sqlx::query_scalar(LIFETIME)
+            .bind(first)
+            .bind(last)
+            .fetch_one(&mut self.session)
             .await?)
     }
 

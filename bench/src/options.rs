@@ -11,7 +11,7 @@ use crate::shapes::Shape;
 #[derive(Debug, Parser)]
 #[command(name = "tasker-bench", version)]
 pub(crate) struct Options {
-    /// A short run, of at most three minutes
+    /// A short run, of some three minutes
     #[arg(long)]
     pub(crate) quick: bool,
 
@@ -59,6 +59,19 @@ pub(crate) struct Extent {
     pub(crate) pgmq_rounds: usize,
     /// How long an idle worker is looked at.
     pub(crate) idle: Duration,
+    /// Tasks that are created as fast as it goes, for the worker process.
+    pub(crate) sustained_tasks: usize,
+    /// The shapes whose latency is measured at half load, and for how long each.
+    pub(crate) half_load_shapes: &'static [Shape],
+    pub(crate) half_load: Duration,
+    /// The sizes of a lone task that is created and drained, rising.
+    pub(crate) one_task_steps: &'static [usize],
+    /// Steps of each backlog that is drained under a condition and beside it.
+    pub(crate) flat_steps: usize,
+    /// How many finished steps are many.
+    pub(crate) finished_steps: usize,
+    /// How long the snapshot is held before the first backlog is created; at least as long as 20,000 steps take.
+    pub(crate) snapshot_held: Duration,
 }
 
 impl Extent {
@@ -70,6 +83,13 @@ impl Extent {
         pgbench_seconds: 2,
         pgmq_rounds: 500,
         idle: Duration::from_secs(10),
+        sustained_tasks: 3_000,
+        half_load_shapes: &[Shape::Linear],
+        half_load: Duration::from_secs(8),
+        one_task_steps: &[1_000, 10_000],
+        flat_steps: 10_000,
+        finished_steps: 200_000,
+        snapshot_held: Duration::ZERO,
     };
     const FULL: Self = Self {
         lone_tasks: 1_000,
@@ -79,6 +99,13 @@ impl Extent {
         pgbench_seconds: 10,
         pgmq_rounds: 3_000,
         idle: Duration::from_secs(30),
+        sustained_tasks: 30_000,
+        half_load_shapes: &[Shape::Linear, Shape::Noop],
+        half_load: Duration::from_secs(30),
+        one_task_steps: &[1_000, 10_000, 100_000],
+        flat_steps: 30_000,
+        finished_steps: 5_000_000,
+        snapshot_held: Duration::from_mins(10),
     };
 }
 

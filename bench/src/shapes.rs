@@ -118,6 +118,16 @@ pub(crate) fn linear(namespace: &str) -> Value {
     template(Shape::Linear.template(), namespace, &chain(4))
 }
 
+/// A fan-out with so many steps in all, at least three, for the namespace that nobody serves.
+pub(crate) fn wide(steps: usize) -> Value {
+    template(&wide_name(steps), UNSERVED, &fan_out(steps - 2))
+}
+
+/// The name of that template.
+pub(crate) fn wide_name(steps: usize) -> String {
+    format!("wide_{steps}")
+}
+
 fn template(name: &str, namespace: &str, steps: &[Value]) -> Value {
     json!({
         "name": name,
@@ -163,6 +173,8 @@ fn fan_out(width: usize) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -171,6 +183,14 @@ mod tests {
             let steps = shape.generate("x")["steps"].as_array().map(Vec::len);
             assert_eq!(steps, Some(shape.steps()), "{shape:?}");
         }
+    }
+
+    #[test]
+    fn a_wide_template_has_as_many_steps_as_asked_for_and_each_its_own_name() {
+        let document = wide(12_000);
+        let steps = document["steps"].as_array().cloned().unwrap_or_default();
+        let names: BTreeSet<_> = steps.iter().map(|step| step["name"].to_string()).collect();
+        assert_eq!([steps.len(), names.len()], [12_000, 12_000]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use serde_json::Value;
 use tasker_cli::cluster::{Cluster, ClusterOptions, StopMode, free_port};
 use tasker_client::{Client, ConnectOptions, Definition};
 use tokio::process::{Child, Command};
@@ -17,7 +18,7 @@ const READY_WITHIN: Duration = Duration::from_secs(20);
 const ASKED_EVERY: Duration = Duration::from_millis(50);
 
 /// Durable as a production server is. No checkpoint falls into a measurement: when it would, is chance.
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 10] = [
     ("synchronous_commit", "on"),
     ("max_connections", "60"),
     ("shared_buffers", "1GB"),
@@ -27,13 +28,16 @@ const SETTINGS: [(&str, &str); 9] = [
     ("track_wal_io_timing", "on"),
     ("log_checkpoints", "on"),
     ("timezone", "UTC"),
+    // The largest of the lone tasks that are drained.
+    ("tasker.max_template_steps", "100000"),
 ];
 
 /// A running PostgreSQL with Tasker and the measured templates in it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Stage {
     folder: PathBuf,
     pub(crate) cluster: Cluster,
+    database: String,
 }
 
 impl Stage {
@@ -48,7 +52,11 @@ impl Stage {
             .with_context(|| format!("can't make {}", folder.display()))?;
         let mut cluster = new_cluster(&folder.join("cluster"), bin_dir)?;
         cluster.start()?;
-        let stage = Self { folder, cluster };
+        let stage = Self {
+            folder,
+            cluster,
+            database: DATABASE.to_owned(),
+        };
         // From here on the server runs: it must not outlive a failure.
         match stage.prepare().await {
             Ok(()) => Ok(stage),
@@ -60,11 +68,7 @@ impl Stage {
     }
 
     async fn prepare(&self) -> anyhow::Result<()> {
-        self.cluster.create_database(DATABASE, None)?;
-        let client = self.client("tasker-bench prepare", 1).await?;
-        tasker_client::init(&client)
-            .await
-            .context("the database can't be prepared; is the extension installed?")?;
+        let client = self.make_database().await?;
         for shape in Shape::ALL {
             if shape.is_generated() {
                 for namespace in [SERVED, UNSERVED] {
@@ -81,6 +85,34 @@ impl Stage {
         Ok(())
     }
 
+    /// The same PostgreSQL with a further database, in which Tasker and the given templates are.
+    pub(crate) async fn beside(&self, database: &str, templates: &[Value]) -> anyhow::Result<Self> {
+        let stage = Self {
+            database: database.to_owned(),
+            ..self.clone()
+        };
+        let client = stage.make_database().await?;
+        for template in templates {
+            register_json(&client, template).await?;
+        }
+        client.close().await;
+        Ok(stage)
+    }
+
+    /// Drops a database made by `beside`, and ends what sessions are left in it.
+    pub(crate) fn drop_database(self) -> anyhow::Result<()> {
+        Ok(self.cluster.drop_database(&self.database)?)
+    }
+
+    async fn make_database(&self) -> anyhow::Result<Client> {
+        self.cluster.create_database(&self.database, None)?;
+        let client = self.client("tasker-bench prepare", 1).await?;
+        tasker_client::init(&client)
+            .await
+            .context("the database can't be prepared; is the extension installed?")?;
+        Ok(client)
+    }
+
     /// A client with so many connections, all of them open.
     pub(crate) async fn client(&self, name: &str, connections: u32) -> anyhow::Result<Client> {
         let options = ConnectOptions {
@@ -93,7 +125,7 @@ impl Stage {
 
     /// The address of the database with Tasker in it.
     pub(crate) fn url(&self) -> String {
-        self.cluster.url(DATABASE)
+        self.cluster.url(&self.database)
     }
 
     /// The address of a database without anything in it.
@@ -233,7 +265,7 @@ async fn register_example(client: &Client, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn register_json(client: &Client, document: &serde_json::Value) -> anyhow::Result<()> {
+async fn register_json(client: &Client, document: &Value) -> anyhow::Result<()> {
     let text = serde_json::value::to_raw_value(document)?;
     let registered = client.register_template(Definition::Json(&text), None);
     registered

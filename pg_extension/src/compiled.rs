@@ -10,6 +10,7 @@ use std::rc::Rc;
 use pgrx::{Spi, pg_sys};
 use serde_json::Value;
 use tasker_rules::graph::{CompiledStep, CompiledTemplate};
+use tasker_rules::key::number_of;
 use tasker_rules::schema::Schema;
 
 use crate::error::Error;
@@ -22,6 +23,8 @@ pub(crate) struct Kept {
     pub(crate) id: i32,
     pub(crate) template: CompiledTemplate,
     pub(crate) queue_name: String,
+    /// Each step's handler as its worker is given it, in the order of the steps.
+    handlers: Vec<String>,
     input_schema: OnceCell<Option<Schema>>,
     result_schemas: RefCell<HashMap<i32, Rc<Schema>>>,
 }
@@ -37,7 +40,7 @@ thread_local! {
 }
 
 /// The object id of the table of templates; another one after the extension was dropped and made again.
-fn table() -> pg_sys::Oid {
+pub(crate) fn table() -> pg_sys::Oid {
     // SAFETY: look-ups in the system's caches by names that end in a zero byte.
     unsafe {
         let schema = pg_sys::get_namespace_oid(c"tasker".as_ptr(), true);
@@ -91,12 +94,18 @@ fn read(id: i32) -> Result<Kept, Error> {
     let (Some(compiled), Some(queue_name)) = (compiled, queue_name) else {
         return Err(Error::TemplateGone(id));
     };
-    let template = serde_json::from_str(&compiled)
+    let template: CompiledTemplate = serde_json::from_str(&compiled)
         .map_err(|source| Error::TemplateUnreadable { id, source })?;
+    let handlers = template
+        .steps
+        .iter()
+        .map(|step| step.handler.to_string())
+        .collect();
     Ok(Kept {
         id,
         template,
         queue_name,
+        handlers,
         input_schema: OnceCell::new(),
         result_schemas: RefCell::default(),
     })
@@ -112,6 +121,14 @@ impl Kept {
                 template_id: self.id,
                 number,
             })
+    }
+
+    /// The handler of a step by its key, as JSON text.
+    pub(crate) fn handler_text(&self, step: u128) -> &str {
+        let position = (number_of(step) as usize).checked_sub(1);
+        position
+            .and_then(|position| self.handlers.get(position))
+            .map_or("null", String::as_str)
     }
 
     /// The names of steps.

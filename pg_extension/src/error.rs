@@ -41,12 +41,50 @@ pub(crate) enum Error {
     /// Arrays that belong together differ in length.
     #[error("the arrays given differ in length: {0} and {1}")]
     UnequalArrays(usize, usize),
+    /// A table's name holds a zero byte.
+    #[error("a table has a name that can not be used")]
+    NameUnusable,
+    /// The call is refused; SQL raises it.
+    #[error("{}", .0.message)]
+    Refused(Box<Refusal>),
+    /// The partitions for a time are not there, though they have just been made.
+    #[error("the partitions for new tasks are missing")]
+    PartitionMissing,
+    /// A row holds a name that the state machines don't know.
+    #[error(transparent)]
+    UnknownName(#[from] tasker_rules::UnknownName),
     /// A time that PostgreSQL can't hold, or that lies before 1970.
     #[error("the time is out of range")]
     TimeOutOfRange,
     /// A step number beyond what a key holds.
     #[error("step number {0} is out of range")]
     NumberOutOfRange(i32),
+}
+
+/// An error with a code of our own. pgrx knows PostgreSQL's codes only, so it is handed to SQL, which raises it.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) code: String,
+    pub(crate) message: String,
+    pub(crate) detail: Option<String>,
+    pub(crate) hint: Option<String>,
+}
+
+impl Error {
+    /// Refuses the call with a code, a message, a detail and a hint.
+    pub(crate) fn refused(
+        code: &str,
+        message: String,
+        detail: Option<String>,
+        hint: Option<&str>,
+    ) -> Self {
+        Self::Refused(Box::new(Refusal {
+            code: code.to_owned(),
+            message,
+            detail,
+            hint: hint.map(str::to_owned),
+        }))
+    }
 }
 
 impl From<Error> for ErrorReport {
@@ -63,11 +101,16 @@ impl From<Error> for ErrorReport {
             Error::TemplateGone(_)
             | Error::TemplateUnreadable { .. }
             | Error::StepGone { .. }
+            | Error::UnknownName(_)
             | Error::SchemaUnusable { .. } => (
                 PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
                 "The tables of the schema tasker are written by its functions only.",
             ),
-            Error::Statement(_) | Error::UnequalArrays(..) => (
+            Error::Statement(_)
+            | Error::UnequalArrays(..)
+            | Error::NameUnusable
+            | Error::Refused(_)
+            | Error::PartitionMissing => (
                 PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,
                 "This is a mistake in the engine; please report it.",
             ),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use pgrx::iter::TableIterator;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{JsonB, name, pg_extern};
-use tasker_rules::{retry, step_state};
+use tasker_rules::step_state;
 
 use crate::compiled::{self, Kept};
 use crate::error::Error;
@@ -21,33 +21,6 @@ fn asked(template_ids: &[i32], numbers: &[i32]) -> Result<Vec<(i32, Rc<Kept>, i3
             Ok((ordinal, compiled::template(template_id)?, number))
         })
         .collect()
-}
-
-/// What is needed to make the steps of a task.
-#[pg_extern(stable, parallel_unsafe)]
-fn _template_steps(
-    template_id: i32,
-) -> Result<
-    TableIterator<
-        'static,
-        (
-            name!(number, i32),
-            name!(initial_dependencies, i32),
-            name!(callable, String),
-        ),
-    >,
-    ErrorReport,
-> {
-    let kept = compiled::template(template_id)?;
-    let steps = kept.template.steps.len();
-    Ok(TableIterator::new((0..steps).map(move |position| {
-        let step = &kept.template.steps[position];
-        (
-            step.number as i32,
-            step.initial_dependencies as i32,
-            step.callable.clone(),
-        )
-    })))
 }
 
 /// A template's steps with their edges both ways.
@@ -147,25 +120,6 @@ fn _handler_of(template_id: i32, number: i32) -> Result<JsonB, ErrorReport> {
     ))
 }
 
-/// The steps that wait for the steps given: a row for each edge.
-#[pg_extern(stable, parallel_unsafe)]
-fn _dependents(
-    template_ids: Vec<i32>,
-    numbers: Vec<i32>,
-) -> Result<TableIterator<'static, (name!(ordinal, i32), name!(dependent_number, i32))>, ErrorReport>
-{
-    let mut rows = Vec::new();
-    for (ordinal, kept, number) in asked(&template_ids, &numbers)? {
-        rows.extend(
-            kept.step(number)?
-                .dependents
-                .iter()
-                .map(|&dependent| (ordinal, dependent as i32)),
-        );
-    }
-    Ok(TableIterator::new(rows))
-}
-
 /// The steps that the steps given wait for: a row for each edge, and one without a dependency for a step that waits for none.
 #[pg_extern(stable, parallel_unsafe)]
 fn _dependencies(
@@ -197,32 +151,6 @@ fn _dependencies(
         }
     }
     Ok(TableIterator::new(rows))
-}
-
-/// The delay before the next attempt in milliseconds, after `attempts_used` failed ones; null when there is none: its attempts are used up, or it is not to be
-/// retried. `sample` is a random number from 0 to 1, for the jitter.
-#[pg_extern(stable, parallel_unsafe)]
-fn _retry_delay_ms(
-    template_id: i32,
-    number: i32,
-    attempts_used: i32,
-    is_retryable: Option<bool>,
-    retry_after_ms: Option<i64>,
-    sample: f64,
-) -> Result<Option<i64>, ErrorReport> {
-    let kept = compiled::template(template_id)?;
-    let policy = &kept.step(number)?.retry;
-    let failed_attempts = u32::try_from(attempts_used).unwrap_or(0);
-    if is_retryable == Some(false) || !policy.retryable || failed_attempts >= policy.max_attempts {
-        return Ok(None);
-    }
-    let delay = match retry_after_ms {
-        Some(asked) => u64::try_from(asked)
-            .unwrap_or(0)
-            .min(retry::MAX_RETRY_AFTER_MS),
-        None => retry::delay_ms(policy, failed_attempts, sample.mul_add(2.0, -1.0)),
-    };
-    Ok(Some(i64::try_from(delay).unwrap_or(i64::MAX)))
 }
 
 /// Whether a step's state satisfies those that wait for it.

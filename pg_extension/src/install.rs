@@ -13,13 +13,14 @@ extension_sql_file!(
         actor::_actor,
         clock::_now,
         clock::_set_now,
-        graph::_template_steps,
+        engine::fail::_time_out,
+        engine::fail::_end_leases,
+        engine::fail::_cancel_steps,
+        engine::start::_start_tasks,
         graph::_template_nodes,
         graph::_step_definitions,
         graph::_handler_of,
-        graph::_dependents,
         graph::_dependencies,
-        graph::_retry_delay_ms,
         graph::_satisfies_dependents,
         keys::_task_uuids,
         keys::_step_uuid,
@@ -27,19 +28,17 @@ extension_sql_file!(
         keys::_task_of,
         keys::_number_of,
         payloads::_limit_problem,
-        payloads::_context_problem,
-        payloads::_result_problem,
         queue::_queue_send,
-        queue::_queue_read,
         queue::_queue_set_visible_at,
         queue::_queue_delete,
         queue::_queue_missing,
         queue::_queue_due_at,
-        queue::_queue_waiting_priority,
         settings::_max_batch,
+        settings::_partition_days,
         states::_next_task_state,
-        states::_is_task_path,
-        states::_is_step_path,
+        states::_unroll_task,
+        states::_unroll_step,
+        states::_task_path,
         states::_is_terminal,
         states::_counts_running,
         templates::_check_template,
@@ -48,13 +47,23 @@ extension_sql_file!(
 );
 extension_sql_file!("../../sql/030_types.sql", requires = ["020_tables"]);
 extension_sql_file!("../../sql/040_errors.sql", requires = ["030_types"]);
-extension_sql_file!("../../sql/100_queues.sql", requires = ["040_errors"]);
+extension_sql_file!("../../sql/050_partitions.sql", requires = ["040_errors"]);
+extension_sql_file!("../../sql/100_queues.sql", requires = ["050_partitions"]);
 extension_sql_file!("../../sql/200_templates.sql", requires = ["100_queues"]);
-extension_sql_file!("../../sql/300_create.sql", requires = ["200_templates"]);
-extension_sql_file!("../../sql/400_tasks_advance.sql", requires = ["300_create"]);
-extension_sql_file!("../../sql/410_settle.sql", requires = ["400_tasks_advance"]);
-extension_sql_file!("../../sql/500_claim_rows.sql", requires = ["410_settle"]);
-extension_sql_file!("../../sql/510_claim.sql", requires = ["500_claim_rows"]);
+extension_sql_file!(
+    "../../sql/300_create.sql",
+    requires = ["200_templates", engine::create::_create_tasks]
+);
+extension_sql_file!("../../sql/400_failures.sql", requires = ["300_create"]);
+extension_sql_file!(
+    "../../sql/510_claim.sql",
+    requires = [
+        "400_failures",
+        engine::claimed::_claimed_rows,
+        engine::claim::_claim,
+        engine::finish::_finish
+    ]
+);
 extension_sql_file!("../../sql/520_finish.sql", requires = ["510_claim"]);
 extension_sql_file!("../../sql/530_leases.sql", requires = ["520_finish"]);
 extension_sql_file!("../../sql/600_cancel.sql", requires = ["530_leases"]);

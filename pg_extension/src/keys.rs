@@ -10,17 +10,58 @@ use crate::error::Error;
 /// PostgreSQL counts from 2000, UUIDv7 from 1970.
 const MICROSECONDS_FROM_1970_TO_2000: i64 = 946_684_800_000_000;
 
-fn number(uuid: &Uuid) -> u128 {
+/// A key as a number.
+pub(crate) fn number(uuid: &Uuid) -> u128 {
     u128::from_be_bytes(*uuid.as_bytes())
 }
 
-fn uuid(number: u128) -> Uuid {
+/// A number as a key.
+pub(crate) fn uuid(number: u128) -> Uuid {
     Uuid::from_bytes(number.to_be_bytes())
 }
 
-/// The key of a task's step, for Rust callers.
+/// The least key of tasks created at a time.
+pub(crate) fn first_key(at: pg_sys::TimestampTz) -> Result<u128, Error> {
+    let microseconds = at.saturating_add(MICROSECONDS_FROM_1970_TO_2000);
+    let microseconds = u128::try_from(microseconds).map_err(|_| Error::TimeOutOfRange)?;
+    Ok((microseconds / 1000) << 80)
+}
+
+/// A key from its text: 8, 4, 4, 4 and 12 hexadecimal digits.
+pub(crate) fn parse(text: &str) -> Option<u128> {
+    let mut key = 0_u128;
+    for (position, byte) in text.bytes().enumerate() {
+        match position {
+            8 | 13 | 18 | 23 if byte == b'-' => {}
+            8 | 13 | 18 | 23 => return None,
+            _ => key = key << 4 | u128::from(char::from(byte).to_digit(16)?),
+        }
+    }
+    (text.len() == 36).then_some(key)
+}
+
+/// A key as text.
+pub(crate) fn text(key: u128) -> String {
+    let digits = format!("{key:032x}");
+    [0..8, 8..12, 12..16, 16..20, 20..32]
+        .map(|range| &digits[range])
+        .join("-")
+}
+
+/// The number of the step that a key names.
+pub(crate) fn number_in_task(step: u128) -> i32 {
+    key::number_of(step) as i32
+}
+
+/// The number of the step that a key names.
 pub(crate) fn number_of(step: &Uuid) -> i32 {
     key::number_of(number(step)) as i32
+}
+
+/// A random number from 0 to 1.
+pub(crate) fn random_unit() -> f64 {
+    let bits = (random_bits() >> 32) as u32;
+    f64::from(bits) / f64::from(u32::MAX)
 }
 
 /// Random bits from PostgreSQL's strong source.
@@ -33,16 +74,22 @@ fn random_bits() -> u64 {
 }
 
 /// Keys for new tasks, made at one time and in rising order.
-#[pg_extern(volatile, parallel_unsafe)]
-fn _task_uuids(count: i32, at: TimestampWithTimeZone) -> Result<Vec<Uuid>, ErrorReport> {
-    let microseconds = pg_sys::TimestampTz::from(at).saturating_add(MICROSECONDS_FROM_1970_TO_2000);
+pub(crate) fn new_tasks(count: usize, at: pg_sys::TimestampTz) -> Result<Vec<u128>, Error> {
+    let microseconds = at.saturating_add(MICROSECONDS_FROM_1970_TO_2000);
     let microseconds = u64::try_from(microseconds).map_err(|_| Error::TimeOutOfRange)?;
     // RFC 9562, section 6.2, method 3: the fraction of the millisecond in 12 bits.
     let fraction = ((microseconds % 1000) * 4096 / 1000) as u16;
-    let mut keys: Vec<u128> = (0..count.max(0))
+    let mut keys: Vec<u128> = (0..count)
         .map(|_| key::task_key(microseconds / 1000, fraction, random_bits()))
         .collect();
     keys.sort_unstable();
+    Ok(keys)
+}
+
+/// Keys for new tasks, made at one time and in rising order.
+#[pg_extern(volatile, parallel_unsafe)]
+fn _task_uuids(count: i32, at: TimestampWithTimeZone) -> Result<Vec<Uuid>, ErrorReport> {
+    let keys = new_tasks(usize::try_from(count).unwrap_or(0), at.into())?;
     Ok(keys.into_iter().map(uuid).collect())
 }
 

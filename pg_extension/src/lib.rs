@@ -13,15 +13,20 @@
 mod actor;
 mod clock;
 mod compiled;
+mod engine;
 mod error;
 mod graph;
 mod install;
 mod keys;
+mod partitions;
 mod payloads;
+mod planner;
 mod queue;
 mod settings;
+mod statements;
 mod states;
 mod templates;
+mod values;
 
 pgrx::pg_module_magic!();
 

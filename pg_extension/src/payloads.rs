@@ -1,13 +1,15 @@
 //! Payloads held against their schemas. Payloads are parsed here and nowhere else, and only where there is a schema.
 
 use pgrx::pg_extern;
-use pgrx::pg_sys::panic::ErrorReport;
 use serde::Deserialize;
 use serde_json::Value;
 use tasker_rules::payload;
 use tasker_rules::schema::Schema;
 
-use crate::{compiled, settings};
+use crate::compiled::Kept;
+use crate::error::Error;
+use crate::settings;
+use crate::values::Json;
 
 /// What is wrong with a payload, in words; `None` when it satisfies the schema.
 fn problem(schema: &Schema, payload: &str) -> Option<String> {
@@ -31,6 +33,24 @@ fn problem(schema: &Schema, payload: &str) -> Option<String> {
     )
 }
 
+/// What is wrong with a task's context; `None` when it satisfies its template's `input_schema`.
+pub(crate) fn context_violation(kept: &Kept, context: Json) -> Result<Option<String>, Error> {
+    Ok(kept
+        .input_schema()?
+        .and_then(|schema| problem(schema, &context.to_text())))
+}
+
+/// What is wrong with a step's result; `None` when it satisfies the step's `result_schema`.
+pub(crate) fn result_violation(
+    kept: &Kept,
+    number: i32,
+    result: Json,
+) -> Result<Option<String>, Error> {
+    Ok(kept
+        .result_schema(number)?
+        .and_then(|schema| problem(&schema, &result.to_text())))
+}
+
 /// Which limit a payload's text exceeds, in words that follow its name; null when it keeps to all.
 #[pg_extern(stable, parallel_safe)]
 fn _limit_problem(payload: &str) -> Option<String> {
@@ -42,26 +62,4 @@ fn _limit_problem(payload: &str) -> Option<String> {
     } else {
         None
     }
-}
-
-/// What is wrong with a task's context; null when it satisfies its template's `input_schema`.
-#[pg_extern(stable, parallel_unsafe)]
-fn _context_problem(template_id: i32, context: &str) -> Result<Option<String>, ErrorReport> {
-    let kept = compiled::template(template_id)?;
-    Ok(kept
-        .input_schema()?
-        .and_then(|schema| problem(schema, context)))
-}
-
-/// What is wrong with a step's result; null when it satisfies the step's `result_schema`.
-#[pg_extern(stable, parallel_unsafe)]
-fn _result_problem(
-    template_id: i32,
-    number: i32,
-    result: &str,
-) -> Result<Option<String>, ErrorReport> {
-    let kept = compiled::template(template_id)?;
-    Ok(kept
-        .result_schema(number)?
-        .and_then(|schema| problem(&schema, result)))
 }

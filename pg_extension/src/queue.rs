@@ -2,144 +2,416 @@
 //!
 //! PGMQ's own functions build their statements anew at each call, and parsing and planning them is a large part of a lone step's time. These use the same
 //! columns with the same meaning, so that any PGMQ client reads what is here. Making, dropping and archiving stays with PGMQ's functions.
+//!
+//! Most messages have priority 0. They are served by PGMQ's own index on the time from which they are visible: hidden ones come last in it and are never walked. Only the others are
+//! in an index of ours, so that the rest don't pay for it.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::rc::Rc;
+use std::cell::Cell;
+use std::cmp::Reverse;
+use std::ffi::CString;
 
-use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
-use pgrx::iter::TableIterator;
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::spi::OwnedPreparedStatement;
-use pgrx::{IntoDatum, PgOid, Spi, Uuid, name, pg_extern, spi};
+use pgrx::pg_sys::{self, TimestampTz};
+use pgrx::{Uuid, pg_extern, spi};
 
 use crate::error::Error;
+use crate::keys;
+use crate::statements::{Session, Statement, session};
+use crate::values::{Field, Value, int4, int8, text, uuid};
 
 /// One claim in so many takes the oldest message first, so that a low priority never starves.
 const OLDEST_FIRST_ONCE_IN: u32 = 10;
 
-const STEP_UUID: &str = "case when m.message ->> 'step_uuid' ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' \
-                         then (m.message ->> 'step_uuid')::pg_catalog.uuid end";
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Statement {
-    Send,
-    ReadByPriority,
-    ReadOldest,
-    SetVisibleAt,
-    Delete,
-    Missing,
-    DueAt,
-    WaitingPriority,
+/// A message as the engine sends it.
+pub(crate) struct Message<'a> {
+    pub(crate) task: u128,
+    pub(crate) step: u128,
+    pub(crate) attempt: i32,
+    pub(crate) handler: &'a str,
+    pub(crate) priority: i32,
+    pub(crate) correlation_id: u128,
+    pub(crate) visible_at: TimestampTz,
 }
 
+impl Message<'_> {
+    fn fields(&self, msg_id: Option<i64>) -> [Field; 8] {
+        [
+            uuid(self.task),
+            uuid(self.step),
+            int4(self.attempt),
+            text(self.handler),
+            int4(self.priority),
+            uuid(self.correlation_id),
+            int8(self.visible_at),
+            msg_id.and_then(int8),
+        ]
+    }
+}
+
+/// A message met by a claim; without a step it is none of the engine's.
+pub(crate) struct Met {
+    pub(crate) msg_id: i64,
+    pub(crate) step: Option<u128>,
+    priority: i32,
+    visible_at: TimestampTz,
+}
+
+macro_rules! is_for {
+    ($handlers:literal) => {
+        concat!(
+            "(",
+            $handlers,
+            " is null or m.message ->> 'handler' = any (",
+            $handlers,
+            "))"
+        )
+    };
+}
+
+/// A message's priority, as the index on priorities has it.
+macro_rules! priority {
+    () => {
+        "(case when m.message ->> 'priority' ~ '^-?[0-9]{1,9}$' then (m.message ->> 'priority')::pg_catalog.int4 end)"
+    };
+}
+
+/// Messages of one side of zero, by priority and then by age.
+macro_rules! read_prioritised {
+    ($side:literal) => {
+        concat!(
+            "select m.msg_id, m.vt, m.message from (select m.msg_id, m.vt, m.message from {} m where m.message ->> 'priority' <> '0' and ",
+            priority!(),
+            " ",
+            $side,
+            " 0 and m.vt <= $1 and ",
+            is_for!("$2"),
+            " order by ",
+            priority!(),
+            " desc, m.vt limit $3 for update skip locked) m"
+        )
+    };
+}
+
+macro_rules! step_of {
+    () => {
+        "case when m.message ->> 'step_uuid' ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' then (m.message ->> 'step_uuid')::pg_catalog.uuid end"
+    };
+}
+
+const READ_PARAMETERS: &[pg_sys::Oid] = &[
+    pg_sys::TIMESTAMPTZOID,
+    pg_sys::TEXTARRAYOID,
+    pg_sys::INT4OID,
+];
+
+const SEND: Statement = Statement {
+    name: "queue_send",
+    text: "insert into {} (vt, message)
+           select s.vt, pg_catalog.jsonb_build_object('task_uuid', s.task_uuid, 'step_uuid', s.step_uuid, 'attempt', s.attempt, 'handler', s.handler,
+             'priority', s.priority, 'correlation_id', s.correlation_id)
+           from pg_catalog.unnest($1) s
+           returning msg_id",
+    rows: Some(c"_message"),
+    parameters: &[],
+};
+
+const READ_BY_PRIORITY: Statement = Statement {
+    name: "queue_read_by_priority",
+    text: concat!(
+        "select m.msg_id, ",
+        step_of!(),
+        ", coalesce(",
+        priority!(),
+        ", 0), m.vt from (",
+        read_prioritised!(">"),
+        " union all select m.msg_id, m.vt, m.message from (select m.msg_id, m.vt, m.message from {} m where coalesce(m.message ->> 'priority', '0') = '0' and m.vt <= $1 and ",
+        is_for!("$2"),
+        " order by m.vt limit $3 for update skip locked) m union all ",
+        read_prioritised!("<"),
+        ") m limit $3"
+    ),
+    rows: None,
+    parameters: READ_PARAMETERS,
+};
+
+const READ_OLDEST: Statement = Statement {
+    name: "queue_read_oldest",
+    text: concat!(
+        "select m.msg_id, ",
+        step_of!(),
+        ", coalesce(",
+        priority!(),
+        ", 0), m.vt from {} m where m.vt <= $1 and ",
+        is_for!("$2"),
+        " order by m.vt limit $3 for update skip locked"
+    ),
+    rows: None,
+    parameters: READ_PARAMETERS,
+};
+
+/// A row takes another message; it is as if that were sent now.
+const REUSE: Statement = Statement {
+    name: "queue_reuse",
+    text: "update {} m
+           set vt = s.vt, enqueued_at = $2, read_ct = 0, message = pg_catalog.jsonb_build_object('task_uuid', s.task_uuid, 'step_uuid', s.step_uuid,
+             'attempt', s.attempt, 'handler', s.handler, 'priority', s.priority, 'correlation_id', s.correlation_id)
+           from pg_catalog.unnest($1) s where m.msg_id = s.msg_id
+           returning m.msg_id",
+    rows: Some(c"_message"),
+    parameters: &[pg_sys::TIMESTAMPTZOID],
+};
+
+const SET_VISIBLE_AT: Statement = Statement {
+    name: "queue_set_visible_at",
+    text: "update {} m set vt = s.vt, read_ct = m.read_ct + 1
+           from pg_catalog.unnest($1) s where m.msg_id = s.msg_id",
+    rows: Some(c"_visibility"),
+    parameters: &[],
+};
+
+const DELETE: Statement = Statement {
+    name: "queue_delete",
+    text: "delete from {} m using pg_catalog.unnest($1) s(msg_id) where m.msg_id = s.msg_id",
+    rows: None,
+    parameters: &[pg_sys::INT8ARRAYOID],
+};
+
+const MISSING: Statement = Statement {
+    name: "queue_missing",
+    text: "select s.msg_id from pg_catalog.unnest($1) s(msg_id) where not exists (select from {} m where m.msg_id = s.msg_id)",
+    rows: None,
+    parameters: &[pg_sys::INT8ARRAYOID],
+};
+
+const DUE_AT: Statement = Statement {
+    name: "queue_due_at",
+    text: concat!(
+        "select m.vt from {} m where ",
+        is_for!("$1"),
+        " order by m.vt limit 1"
+    ),
+    rows: None,
+    parameters: &[pg_sys::TEXTARRAYOID],
+};
+
+const WAITING_ABOVE_ZERO: Statement = Statement {
+    name: "queue_waiting_above_zero",
+    text: concat!(
+        "select ",
+        priority!(),
+        " from {} m where m.message ->> 'priority' <> '0' and ",
+        priority!(),
+        " > 0 and ",
+        priority!(),
+        " > $1 and m.vt <= $3 and ",
+        is_for!("$2"),
+        " order by ",
+        priority!(),
+        " desc, m.vt limit 1"
+    ),
+    rows: None,
+    parameters: &[
+        pg_sys::INT4OID,
+        pg_sys::TEXTARRAYOID,
+        pg_sys::TIMESTAMPTZOID,
+    ],
+};
+
+const WAITING_AT_ZERO: Statement = Statement {
+    name: "queue_waiting_at_zero",
+    text: concat!(
+        "select 0 from {} m where $1 < 0 and coalesce(m.message ->> 'priority', '0') = '0' and m.vt <= $3 and ",
+        is_for!("$2"),
+        " order by m.vt limit 1"
+    ),
+    rows: None,
+    parameters: &[
+        pg_sys::INT4OID,
+        pg_sys::TEXTARRAYOID,
+        pg_sys::TIMESTAMPTZOID,
+    ],
+};
+
+const WAITING_BELOW_ZERO: Statement = Statement {
+    name: "queue_waiting_below_zero",
+    text: concat!(
+        "select ",
+        priority!(),
+        " from {} m where m.message ->> 'priority' <> '0' and ",
+        priority!(),
+        " < 0 and ",
+        priority!(),
+        " > $1 and m.vt <= $3 and ",
+        is_for!("$2"),
+        " order by ",
+        priority!(),
+        " desc, m.vt limit 1"
+    ),
+    rows: None,
+    parameters: &[
+        pg_sys::INT4OID,
+        pg_sys::TEXTARRAYOID,
+        pg_sys::TIMESTAMPTZOID,
+    ],
+};
+
+/// What keeps a queue from being there, in the words of the error.
+const MISSING_QUEUE: Statement = Statement {
+    name: "queue_problem",
+    text: "select p.problem[1], p.problem[2], p.problem[3], p.problem[4] from {}($1) p(problem)",
+    rows: None,
+    parameters: &[pg_sys::TEXTOID],
+};
+
 thread_local! {
-    static KEPT: RefCell<HashMap<(String, Statement), Rc<OwnedPreparedStatement>>> = RefCell::default();
     static CLAIMS: Cell<u32> = const { Cell::new(0) };
 }
 
-impl Statement {
-    /// The statement's text for a queue's table, already quoted.
-    fn text(self, table: &str) -> String {
-        match self {
-            Self::Send => format!(
-                "insert into {table} (vt, message)
-                 select s.vt, pg_catalog.jsonb_build_object('task_uuid', tasker._task_of(s.step_uuid), 'step_uuid', s.step_uuid, 'attempt', s.attempt,
-                   'handler', s.handler, 'priority', s.priority, 'correlation_id', s.correlation_id)
-                 from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),
-                   pg_catalog.unnest($6)) with ordinality s(step_uuid, attempt, handler, priority, correlation_id, vt, ordinal)
-                 order by s.ordinal
-                 returning msg_id"
-            ),
-            Self::ReadByPriority => Self::read(table, "(m.message ->> 'priority')::pg_catalog.int4 desc, m.msg_id"),
-            Self::ReadOldest => Self::read(table, "m.msg_id"),
-            Self::SetVisibleAt => format!(
-                "update {table} m set vt = s.vt, read_ct = m.read_ct + 1
-                 from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) s(msg_id, vt) where m.msg_id = s.msg_id"
-            ),
-            Self::Delete => format!("delete from {table} m using pg_catalog.unnest($1) s(msg_id) where m.msg_id = s.msg_id"),
-            Self::Missing => format!(
-                "select s.msg_id from pg_catalog.unnest($1) s(msg_id)
-                 where not exists (select from {table} m where m.msg_id = s.msg_id)"
-            ),
-            Self::DueAt => format!(
-                "select m.vt from {table} m where $1 is null or m.message ->> 'handler' = any ($1) order by m.vt limit 1"
-            ),
-            Self::WaitingPriority => format!(
-                "select (m.message ->> 'priority')::pg_catalog.int4 from {table} m
-                 where (m.message ->> 'priority')::pg_catalog.int4 > $1 and m.vt <= $3 and ($2 is null or m.message ->> 'handler' = any ($2))
-                 order by (m.message ->> 'priority')::pg_catalog.int4 desc limit 1"
-            ),
-        }
+/// The queue's table, quoted. A queue that isn't there refuses the call (TK030).
+fn table(session: &Session, queue_name: &str) -> Result<String, Error> {
+    let name = format!("q_{queue_name}");
+    let c_name = CString::new(name.as_str()).map_err(|_| Error::NameUnusable)?;
+    // SAFETY: look-ups in the system's caches by names that end in a zero byte.
+    let exists = unsafe {
+        let schema = pg_sys::get_namespace_oid(c"pgmq".as_ptr(), true);
+        schema != pg_sys::InvalidOid
+            && pg_sys::get_relname_relid(c_name.as_ptr(), schema) != pg_sys::InvalidOid
+    };
+    if !exists {
+        return Err(session.refusal(
+            &MISSING_QUEUE,
+            "tasker._queue_problem",
+            &[Value::text(queue_name)],
+        ));
     }
-
-    fn read(table: &str, order: &str) -> String {
-        format!(
-            "select m.msg_id, {STEP_UUID} from {table} m
-             where m.vt <= $1 and ($2 is null or m.message ->> 'handler' = any ($2))
-             order by {order} limit $3 for update skip locked"
-        )
-    }
-
-    /// The types of the statement's parameters.
-    fn parameters(self) -> Vec<PgOid> {
-        match self {
-            Self::Send => pgrx::oids_of![
-                Vec<Uuid>,
-                Vec<i32>,
-                Vec<String>,
-                Vec<i32>,
-                Vec<Uuid>,
-                Vec<TimestampWithTimeZone>
-            ]
-            .to_vec(),
-            Self::ReadByPriority | Self::ReadOldest => {
-                pgrx::oids_of![TimestampWithTimeZone, Vec<String>, i32].to_vec()
-            }
-            Self::SetVisibleAt => pgrx::oids_of![Vec<i64>, Vec<TimestampWithTimeZone>].to_vec(),
-            Self::Delete | Self::Missing => pgrx::oids_of![Vec<i64>].to_vec(),
-            Self::DueAt => pgrx::oids_of![Vec<String>].to_vec(),
-            Self::WaitingPriority => {
-                pgrx::oids_of![i32, Vec<String>, TimestampWithTimeZone].to_vec()
-            }
-        }
-    }
+    Ok(format!("pgmq.{}", spi::quote_identifier(name)))
 }
 
-/// Runs a kept statement on a queue and gives what `read` makes of its rows.
-fn run<T>(
-    queue_name: &str,
-    statement: Statement,
-    args: &[DatumWithOid],
-    read: impl Fn(&spi::SpiHeapTupleData) -> Result<T, spi::Error>,
-) -> Result<Vec<T>, Error> {
-    Spi::connect_mut(|client| {
-        let key = (queue_name.to_owned(), statement);
-        let kept = KEPT.with_borrow(|kept| kept.get(&key).cloned());
-        let prepared = if let Some(prepared) = kept {
-            prepared
-        } else {
-            let table = format!("pgmq.{}", spi::quote_identifier(format!("q_{queue_name}")));
-            let text = statement.text(&table);
-            let prepared = client.prepare_mut(text.as_str(), &statement.parameters())?;
-            let prepared = Rc::new(prepared.keep());
-            KEPT.with_borrow_mut(|kept| kept.insert(key, Rc::clone(&prepared)));
-            prepared
-        };
-        let rows = client.update(&*prepared, None, args)?;
-        let mut result = Vec::with_capacity(rows.len());
-        for row in rows {
-            result.push(read(&row)?);
-        }
-        Ok(result)
+fn handlers_value(handlers: Option<&[String]>) -> Value {
+    handlers.map_or(Value::NULL, |handlers| {
+        Value::texts(&handlers.iter().map(String::as_str).collect::<Vec<_>>())
     })
 }
 
-fn optional<T: IntoDatum>(value: Option<T>) -> DatumWithOid<'static> {
-    match value {
-        Some(value) => value.into(),
-        None => DatumWithOid::null::<T>(),
+/// Sends messages and gives their ids in the same order.
+pub(crate) fn send(
+    session: &Session,
+    queue_name: &str,
+    messages: &[Message],
+) -> Result<Vec<i64>, Error> {
+    if messages.is_empty() {
+        return Ok(Vec::new());
     }
+    let rows = messages.iter().map(|message| message.fields(None));
+    let values = [Value::rows(c"_message", rows)];
+    session.rows(&SEND, &table(session, queue_name)?, &values, |row| {
+        Ok(row.int8(0))
+    })
+}
+
+/// Puts messages into rows whose own are done, and gives the ids of the rows that are there.
+pub(crate) fn reuse(
+    session: &Session,
+    queue_name: &str,
+    messages: &[(i64, Message)],
+    now: TimestampTz,
+) -> Result<Vec<i64>, Error> {
+    let mut ordered: Vec<&(i64, Message)> = messages.iter().collect();
+    ordered.sort_unstable_by_key(|(id, _)| *id);
+    let rows = ordered
+        .into_iter()
+        .map(|(id, message)| message.fields(Some(*id)));
+    let values = [Value::rows(c"_message", rows), Value::time(now)];
+    session.rows(&REUSE, &table(session, queue_name)?, &values, |row| {
+        Ok(row.int8(0))
+    })
+}
+
+/// Locks visible messages for the handlers without waiting, by priority and then by age.
+pub(crate) fn read(
+    session: &Session,
+    queue_name: &str,
+    count: usize,
+    handlers: Option<&[String]>,
+    now: TimestampTz,
+) -> Result<Vec<Met>, Error> {
+    let claims = CLAIMS.get().wrapping_add(1);
+    CLAIMS.set(claims);
+    let statement = if claims.is_multiple_of(OLDEST_FIRST_ONCE_IN) {
+        &READ_OLDEST
+    } else {
+        &READ_BY_PRIORITY
+    };
+    let count = i32::try_from(count).unwrap_or(i32::MAX);
+    let values = [
+        Value::time(now),
+        handlers_value(handlers),
+        Value::int4(count),
+    ];
+    let mut met = session.rows(statement, &table(session, queue_name)?, &values, |row| {
+        Ok(Met {
+            msg_id: row.int8(0),
+            step: row.optional_uuid(1),
+            priority: row.int4(2),
+            visible_at: row.int8(3),
+        })
+    })?;
+    // The index leaves those of equal age in any order.
+    met.sort_unstable_by_key(|met: &Met| (Reverse(met.priority), met.visible_at, met.msg_id));
+    Ok(met)
+}
+
+/// Sets the times from which messages are visible.
+pub(crate) fn set_visible_at(
+    session: &Session,
+    queue_name: &str,
+    mut messages: Vec<(i64, TimestampTz)>,
+) -> Result<(), Error> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    messages.sort_unstable();
+    let rows = messages.into_iter().map(|(id, at)| [int8(id), int8(at)]);
+    let values = [Value::rows(c"_visibility", rows)];
+    session.run(&SET_VISIBLE_AT, &table(session, queue_name)?, &values)
+}
+
+/// Deletes messages.
+pub(crate) fn delete(session: &Session, queue_name: &str, mut ids: Vec<i64>) -> Result<(), Error> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    ids.sort_unstable();
+    session.run(&DELETE, &table(session, queue_name)?, &[Value::int8s(&ids)])
+}
+
+/// The highest priority above the one given among the visible messages for the handlers; `None` when there is none.
+pub(crate) fn waiting_priority(
+    session: &Session,
+    queue_name: &str,
+    above: i32,
+    handlers: Option<&[String]>,
+    now: TimestampTz,
+) -> Result<Option<i32>, Error> {
+    let table = table(session, queue_name)?;
+    let values = [
+        Value::int4(above),
+        handlers_value(handlers),
+        Value::time(now),
+    ];
+    let statements: &[&Statement] = if above < 0 {
+        &[&WAITING_ABOVE_ZERO, &WAITING_AT_ZERO, &WAITING_BELOW_ZERO]
+    } else {
+        &[&WAITING_ABOVE_ZERO]
+    };
+    for statement in statements {
+        let found = session.rows(statement, &table, &values, |row| Ok(row.int4(0)))?;
+        if let Some(&priority) = found.first() {
+            return Ok(Some(priority));
+        }
+    }
+    Ok(None)
 }
 
 /// Sends a message for each step and gives the messages' ids in the same order.
@@ -154,51 +426,18 @@ fn _queue_send(
     correlation_ids: Vec<Uuid>,
     visible_at: Vec<TimestampWithTimeZone>,
 ) -> Result<Vec<i64>, ErrorReport> {
-    let args = [
-        step_uuids.into(),
-        attempts.into(),
-        handlers.into(),
-        priorities.into(),
-        correlation_ids.into(),
-        visible_at.into(),
-    ];
-    Ok(run(queue_name, Statement::Send, &args, |row| {
-        Ok(row.get::<i64>(1)?.unwrap_or_default())
-    })?)
-}
-
-/// Locks visible messages for the handlers without waiting, by priority and then by age.
-#[pg_extern(volatile, parallel_unsafe)]
-fn _queue_read(
-    queue_name: &str,
-    count: i32,
-    handlers: Option<Vec<String>>,
-    now: TimestampWithTimeZone,
-) -> Result<
-    TableIterator<
-        'static,
-        (
-            name!(ordinal, i32),
-            name!(msg_id, i64),
-            name!(step_uuid, Option<Uuid>),
-        ),
-    >,
-    ErrorReport,
-> {
-    let claims = CLAIMS.get().wrapping_add(1);
-    CLAIMS.set(claims);
-    let statement = if claims.is_multiple_of(OLDEST_FIRST_ONCE_IN) {
-        Statement::ReadOldest
-    } else {
-        Statement::ReadByPriority
-    };
-    let args = [now.into(), optional(handlers), count.into()];
-    let rows = run(queue_name, statement, &args, |row| {
-        Ok((row.get::<i64>(1)?.unwrap_or_default(), row.get::<Uuid>(2)?))
-    })?;
-    Ok(TableIterator::new((1..).zip(rows).map(
-        |(ordinal, (msg_id, step_uuid))| (ordinal, msg_id, step_uuid),
-    )))
+    let messages: Vec<Message> = (0..step_uuids.len())
+        .map(|index| Message {
+            task: tasker_rules::key::task_of(keys::number(&step_uuids[index])),
+            step: keys::number(&step_uuids[index]),
+            attempt: attempts[index],
+            handler: &handlers[index],
+            priority: priorities[index],
+            correlation_id: keys::number(&correlation_ids[index]),
+            visible_at: visible_at[index].into(),
+        })
+        .collect();
+    Ok(session(|session| send(session, queue_name, &messages))?)
 }
 
 /// Sets the times from which messages are visible.
@@ -208,33 +447,34 @@ fn _queue_set_visible_at(
     msg_ids: Vec<i64>,
     visible_at: Vec<TimestampWithTimeZone>,
 ) -> Result<(), ErrorReport> {
-    run(
-        queue_name,
-        Statement::SetVisibleAt,
-        &[msg_ids.into(), visible_at.into()],
-        |_| Ok(()),
-    )?;
-    Ok(())
+    let messages = msg_ids
+        .into_iter()
+        .zip(visible_at.into_iter().map(TimestampTz::from))
+        .collect();
+    Ok(session(|session| {
+        set_visible_at(session, queue_name, messages)
+    })?)
 }
 
 /// Deletes messages.
 #[pg_extern(volatile, parallel_unsafe)]
 fn _queue_delete(queue_name: &str, msg_ids: Vec<i64>) -> Result<(), ErrorReport> {
-    run(queue_name, Statement::Delete, &[msg_ids.into()], |_| Ok(()))?;
-    Ok(())
+    Ok(session(|session| delete(session, queue_name, msg_ids))?)
 }
 
 /// Those of the messages that are not in the queue.
 #[pg_extern(volatile, parallel_unsafe)]
 fn _queue_missing(queue_name: &str, msg_ids: Vec<Option<i64>>) -> Result<Vec<i64>, ErrorReport> {
     // A step that should have a message and knows of none misses it too.
-    let msg_ids: Vec<i64> = msg_ids.into_iter().map(Option::unwrap_or_default).collect();
-    Ok(run(
-        queue_name,
-        Statement::Missing,
-        &[msg_ids.into()],
-        |row| Ok(row.get::<i64>(1)?.unwrap_or_default()),
-    )?)
+    let ids: Vec<i64> = msg_ids.into_iter().map(Option::unwrap_or_default).collect();
+    Ok(session(|session| {
+        session.rows(
+            &MISSING,
+            &table(session, queue_name)?,
+            &[Value::int8s(&ids)],
+            |row| Ok(row.int8(0)),
+        )
+    })?)
 }
 
 /// The earliest time from which a message for the handlers is visible; null when there is none.
@@ -243,23 +483,15 @@ fn _queue_due_at(
     queue_name: &str,
     handlers: Option<Vec<String>>,
 ) -> Result<Option<TimestampWithTimeZone>, ErrorReport> {
-    let rows = run(queue_name, Statement::DueAt, &[optional(handlers)], |row| {
-        row.get::<TimestampWithTimeZone>(1)
+    let due: Vec<Option<TimestampTz>> = session(|session| {
+        let values = [handlers_value(handlers.as_deref())];
+        session.rows(&DUE_AT, &table(session, queue_name)?, &values, |row| {
+            Ok(row.optional_time(0))
+        })
     })?;
-    Ok(rows.into_iter().next().flatten())
-}
-
-/// The highest priority above the one given among the visible messages for the handlers; null when there is none.
-#[pg_extern(volatile, parallel_unsafe)]
-fn _queue_waiting_priority(
-    queue_name: &str,
-    above: i32,
-    handlers: Option<Vec<String>>,
-    now: TimestampWithTimeZone,
-) -> Result<Option<i32>, ErrorReport> {
-    let args = [above.into(), optional(handlers), now.into()];
-    let rows = run(queue_name, Statement::WaitingPriority, &args, |row| {
-        row.get::<i32>(1)
-    })?;
-    Ok(rows.into_iter().next().flatten())
+    Ok(due
+        .into_iter()
+        .next()
+        .flatten()
+        .and_then(|at| TimestampWithTimeZone::try_from(at).ok()))
 }

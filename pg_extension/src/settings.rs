@@ -16,6 +16,10 @@ static MAX_TEMPLATE_STEPS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 /// `tasker.max_batch`: the most tasks, outcomes or claims in one call. 10,000: a transaction of about a second.
 static MAX_BATCH: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 
+/// `tasker.partition_days`: how many days of tasks share a partition. 7: with a month kept that is five partitions and the next; for years, set more days, so that sixteen are not
+/// exceeded.
+static PARTITION_DAYS: GucSetting<i32> = GucSetting::<i32>::new(7);
+
 /// Tells PostgreSQL of the settings. They bound what a caller may do, so only a superuser, or the configuration, sets them.
 pub(crate) fn define() {
     GucRegistry::define_int_guc(
@@ -58,6 +62,16 @@ pub(crate) fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
+    GucRegistry::define_int_guc(
+        c"tasker.partition_days",
+        c"Days of tasks that share a partition.",
+        c"For partitions made from now on.",
+        &PARTITION_DAYS,
+        1,
+        3660,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
 }
 
 /// How long a payload may be, in bytes of JSON text.
@@ -81,4 +95,10 @@ pub(crate) fn limits() -> tasker_rules::template::Limits {
 #[pg_extern(stable, parallel_safe)]
 fn _max_batch() -> i32 {
     MAX_BATCH.get()
+}
+
+/// The setting `tasker.partition_days`.
+#[pg_extern(stable, parallel_safe)]
+fn _partition_days() -> i32 {
+    PARTITION_DAYS.get()
 }

@@ -2,7 +2,8 @@
 //!
 //! Nothing here reads a clock, a file, the environment or a database: each function is its arguments and its result.
 //!
-//! - [`task_state`], [`step_state`]: the two state machines; [`unroll`]: whether a stored history row is a path of them
+//! - [`task_state`], [`step_state`]: the two state machines; [`history`]: how a path through them is stored
+//! - [`progress`]: a task's next state; [`verdict`]: what becomes of an outcome
 //! - [`template`]: what a user writes, and its checks; [`finding`]: what the checks say
 //! - [`graph`]: a template compiled to numbered steps
 //! - [`retry`]: how long to wait after a failure
@@ -18,13 +19,15 @@ mod path;
 pub mod error_code;
 pub mod finding;
 pub mod graph;
+pub mod history;
 pub mod key;
 pub mod payload;
+pub mod progress;
 pub mod retry;
 pub mod schema;
 pub mod step_state;
 pub mod task_state;
 pub mod template;
-pub mod unroll;
+pub mod verdict;
 
 pub use named::UnknownName;

@@ -148,6 +148,18 @@ impl StepState {
         TERMINAL.contains(&self)
     }
 
+    /// Whether its task counts it as running.
+    #[must_use]
+    pub fn counts_as_running(self) -> bool {
+        matches!(
+            self,
+            Self::Enqueued
+                | Self::InProgress
+                | Self::EnqueuedForOrchestration
+                | Self::EnqueuedAsErrorForOrchestration
+        )
+    }
+
     /// Whether steps that depend on this one may run.
     #[must_use]
     pub fn satisfies_dependents(self) -> bool {

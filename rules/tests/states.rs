@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
+use tasker_rules::history::{Steps, Tasks, decode, encode};
 use tasker_rules::step_state::{StepEvent, StepState};
 use tasker_rules::task_state::{TaskEvent, TaskState};
-use tasker_rules::unroll::{is_step_path, is_task_path};
 
 /// `from event to`, one line for each transition there is.
 const TASK: &str = "
@@ -198,55 +198,32 @@ fn names_are_read_back_and_others_are_refused() {
     assert_eq!(error.to_string(), "\"Complete\" is not a step state");
 }
 
-fn passed(list: &[&str]) -> Vec<String> {
-    list.iter().map(|&pair| pair.to_owned()).collect()
+#[test]
+fn a_stored_path_is_read_as_its_single_transitions() {
+    let path = decode::<Tasks>("sAZ").expect("a path");
+    let states: Vec<_> = path.iter().map(|step| step.to).collect();
+    assert_eq!(states, [TaskState::EvaluatingResults, TaskState::Complete]);
+    assert!(decode::<Tasks>("pX").is_some());
+    assert!(decode::<Steps>("rS").is_some());
+    assert_eq!(
+        encode::<Tasks>(
+            TaskState::Pending,
+            &[
+                TaskEvent::Start,
+                TaskEvent::ReadyStepsFound,
+                TaskEvent::StepsEnqueued
+            ]
+        ),
+        "pSRQ"
+    );
 }
 
 #[test]
-fn a_history_row_is_a_path_when_each_of_its_transitions_is_one() {
-    let start = passed(&["start:initializing", "ready_steps_found:enqueuing_steps"]);
-    assert!(is_task_path(
-        "pending",
-        &start,
-        "steps_enqueued",
-        "steps_in_process"
-    ));
-    assert!(is_task_path("pending", &[], "cancel", "cancelled"));
-    let end = passed(&["step_completed:evaluating_results"]);
-    assert!(is_task_path(
-        "steps_in_process",
-        &end,
-        "all_steps_successful",
-        "complete"
-    ));
-    let finish = passed(&["enqueue_for_orchestration:enqueued_for_orchestration"]);
-    assert!(is_step_path("in_progress", &finish, "complete", "complete"));
-    assert!(is_step_path("in_progress", &[], "start", "in_progress"));
-}
-
-#[test]
-fn a_history_row_that_leaves_the_machine_is_no_path() {
-    let start = passed(&["start:initializing"]);
-    assert!(!is_task_path(
-        "pending",
-        &start,
-        "steps_enqueued",
-        "steps_in_process"
-    ));
-    assert!(!is_task_path("complete", &[], "cancel", "cancelled"));
-    assert!(!is_task_path(
-        "pending",
-        &passed(&["start:complete"]),
-        "rerun",
-        "evaluating_results"
-    ));
-    assert!(!is_task_path(
-        "pending",
-        &passed(&["start"]),
-        "ready_steps_found",
-        "enqueuing_steps"
-    ));
-    assert!(!is_task_path("", &[], "start", "pending"));
-    assert!(!is_step_path("in_progress", &[], "complete", "complete"));
-    assert!(!is_step_path("pending", &[], "enqueue", "nonsense"));
+fn a_stored_path_that_leaves_the_machine_is_none() {
+    for path in ["cX", "sZ", "pS?", "S"] {
+        assert!(decode::<Tasks>(path).is_none(), "{path}");
+    }
+    for path in ["rC", "pE", "cS"] {
+        assert!(decode::<Steps>(path).is_none(), "{path}");
+    }
 }

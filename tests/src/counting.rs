@@ -4,7 +4,20 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection};
 
-use crate::cluster::OwnCluster;
+use crate::cluster::{OwnCluster, has_statement_statistics};
+
+/// What some work took.
+#[derive(Debug, Clone, Copy)]
+pub struct Spent {
+    /// Committed.
+    pub transactions: i64,
+    /// Also those inside functions; none where the PostgreSQL has no `pg_stat_statements`.
+    pub statements: Option<i64>,
+    /// Without images of whole pages.
+    pub wal_bytes: i64,
+    /// Inserted, updated and deleted in Tasker's and PGMQ's tables.
+    pub tuples_written: i64,
+}
 
 /// A PostgreSQL where nothing runs but the one session whose work is counted.
 #[derive(Debug)]
@@ -20,6 +33,10 @@ impl Counting {
         let own = OwnCluster::start().await?;
         let mut counter = PgConnection::connect(&own.url()).await?;
         counter.execute("alter system set autovacuum = off").await?;
+        // Images of whole pages come after each checkpoint, so by chance: without them the WAL is the same every time.
+        counter
+            .execute("alter system set full_page_writes = off")
+            .await?;
         counter.execute("select pg_reload_conf()").await?;
         let worker = PgConnection::connect(&own.url()).await?;
         Ok(Self {
@@ -122,6 +139,51 @@ impl Counting {
         Ok(done)
     }
 
+    /// Does some work and says what it took.
+    pub async fn spend(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Self) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Spent> {
+        // Asking takes something as well: the same each time, but the first, when the questions are prepared.
+        self.counters().await?;
+        let asked = self.counters().await?;
+        let before = self.counters().await?;
+        work(self).await?;
+        let after = self.counters().await?;
+        let spent = |count: fn(&Spent) -> i64| {
+            let asking = count(&before) - count(&asked);
+            count(&after) - count(&before) - asking
+        };
+        Ok(Spent {
+            transactions: spent(|counters| counters.transactions),
+            statements: before
+                .statements
+                .map(|_| spent(|counters| counters.statements.unwrap_or_default())),
+            wal_bytes: spent(|counters| counters.wal_bytes),
+            tuples_written: spent(|counters| counters.tuples_written),
+        })
+    }
+
+    /// What everything so far took, with the asking.
+    async fn counters(&mut self) -> anyhow::Result<Spent> {
+        let statements = if has_statement_statistics()? {
+            Some(self.statements().await?)
+        } else {
+            None
+        };
+        let transactions = self.commits().await?;
+        let query = "select (pg_current_wal_insert_lsn() - '0/0')::bigint, (select sum(n_tup_ins + n_tup_upd + n_tup_del)::bigint \
+                     from pg_stat_user_tables where schemaname in ('tasker', 'pgmq'))";
+        let (wal_bytes, tuples_written) =
+            sqlx::query_as(query).fetch_one(&mut self.counter).await?;
+        Ok(Spent {
+            transactions,
+            statements,
+            wal_bytes,
+            tuples_written,
+        })
+    }
+
     /// How many transactions were committed so far, with those of asking.
     pub async fn commits(&mut self) -> anyhow::Result<i64> {
         self.flush().await?;
@@ -162,7 +224,7 @@ impl Counting {
     pub async fn scans(&mut self) -> anyhow::Result<Value> {
         self.flush().await?;
         let query = "select jsonb_object_agg(relname, seq_scan) from pg_stat_user_tables where schemaname = 'pgmq' and relname like 'q\\_%' \
-                     or schemaname = 'tasker' and relname in ('tasks', 'steps', 'step_transitions', 'task_transitions', 'finish_requests', 'idempotency_keys')";
+                     or schemaname = 'tasker' and (relname ~ '^(tasks|steps|step_transitions|task_transitions)_p' or relname in ('finish_requests', 'idempotency_keys'))";
         Ok(sqlx::query_scalar(query)
             .fetch_one(&mut self.counter)
             .await?)

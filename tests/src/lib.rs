@@ -11,6 +11,7 @@
 //! - [`following`]: tasks created and followed
 //! - [`http`]: requests to the server
 //! - [`command`]: the command line
+//! - [`partitions`]: the partitions as the catalogue shows them
 //!
 //! `TASKER_TEST_PG_BIN` names the bin folder of the PostgreSQL to test on; without it, it is the project's private install.
 //! The extension and the programs must be built before: `tests/run` does both.
@@ -23,6 +24,7 @@ pub mod examples;
 mod folders;
 pub mod following;
 pub mod http;
+pub mod partitions;
 mod program;
 pub mod scenario;
 mod signals;

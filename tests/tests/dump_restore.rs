@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{Connection, Executor, PgConnection, PgPool};
 use tasker_client::{ClaimRequest, Client, ConnectOptions, Definition, NewTask};
 use tasker_tests::following::{completed, create, new_task, step, verified};
+use tasker_tests::partitions::{have_one_shape, ranges};
 use tasker_tests::{OwnCluster, Program, ScratchFolder, bin_dir, bin_dir_with_pgmq, examples};
 use tokio::process::Command;
 use uuid::Uuid;
@@ -234,4 +235,143 @@ async fn a_dump_in_the_custom_format_restores_the_same() -> anyhow::Result<()> {
     assert_eq!(contents(old.pool()).await?, contents(client.pool()).await?);
     assert_eq!(client.get_task(tasks.finished).await?.state, "complete");
     verified(&client).await
+}
+
+const TWO: &str = "{name: two, version: 1.0.0, steps: [\
+    {name: a, handler: {callable: t}}, {name: b, handler: {callable: t}, dependencies: [a]}]}";
+
+/// The weeks, from the current one, that have tasks.
+const WEEKS: [i32; 4] = [0, -2, -5, -9];
+
+/// Moves a session's clock to so many weeks from now.
+async fn move_clock(session: &mut PgConnection, weeks: i32) -> anyhow::Result<()> {
+    let set = format!("select tasker._set_now(clock_timestamp() + {weeks} * interval '1 week')");
+    session.execute(set.as_str()).await?;
+    Ok(())
+}
+
+async fn create_two(session: &mut PgConnection) -> anyhow::Result<Uuid> {
+    Ok(sqlx::query_scalar("select tasker.create_task('two')")
+        .fetch_one(session)
+        .await?)
+}
+
+/// Claims steps and reports one and the same outcome of each, again and again until none is left; gives how many there were.
+async fn work_off(session: &mut PgConnection, outcome: &Value) -> anyhow::Result<i64> {
+    let query = "with held as (select c.* from tasker.claim_steps('w', '{default}', 100) c), \
+        outcomes as (select coalesce(jsonb_agg(jsonb_build_object('step_uuid', h.step_uuid, 'attempt', h.attempt) || $1), '[]') as list from held h) \
+        select (select count(*) from jsonb_array_elements(f.verdicts) v where v ->> 'verdict' = 'accepted') from outcomes o, tasker.finish_steps('w', o.list) f";
+    let mut steps = 0;
+    loop {
+        let accepted: i64 = sqlx::query_scalar(query)
+            .bind(outcome)
+            .fetch_one(&mut *session)
+            .await?;
+        if accepted == 0 {
+            return Ok(steps);
+        }
+        steps += accepted;
+    }
+}
+
+/// In each of the weeks a task that is finished, failed, waiting for a retry, pending, running and ready. Gives those that have work before them.
+async fn filled_over_weeks(session: &mut PgConnection) -> anyhow::Result<Vec<Uuid>> {
+    sqlx::query("select tasker.register_template($1::text)")
+        .bind(TWO)
+        .execute(&mut *session)
+        .await?;
+    let done = json!({"status": "complete", "result": {"n": 1}});
+    let failed = json!({"status": "fail", "error": {"message": "m", "retryable": false}});
+    let again = json!({"status": "fail", "error": {"message": "m", "retry_after_ms": 60_000}});
+    let mut unfinished = Vec::new();
+    // Backwards, so that nothing is met again.
+    for weeks in WEEKS {
+        move_clock(session, weeks).await?;
+        for outcome in [&done, &failed, &again] {
+            let task_uuid = create_two(session).await?;
+            ensure!(work_off(session, outcome).await? > 0);
+            if outcome == &again {
+                unfinished.push(task_uuid);
+            }
+        }
+        let pending =
+            "select tasker.create_task('two', run_at => tasker._now() + interval '1 hour')";
+        unfinished.push(sqlx::query_scalar(pending).fetch_one(&mut *session).await?);
+        unfinished.push(create_two(session).await?);
+        let claim = "select from tasker.claim_steps('w', '{default}', 10, '1 minute')";
+        ensure!(session.execute(claim).await?.rows_affected() == 1);
+        unfinished.push(create_two(session).await?);
+    }
+    Ok(unfinished)
+}
+
+/// The states of tasks and how many are in each.
+async fn states(session: &mut PgConnection) -> anyhow::Result<Value> {
+    let query = "select jsonb_object_agg(s.state, s.tasks) from (select t.state, count(*) as tasks from tasker.tasks t group by 1) s";
+    Ok(sqlx::query_scalar(query).fetch_one(session).await?)
+}
+
+async fn the_partitions_are_kept_and_new_ones_are_made(bin_dir: PathBuf) -> anyhow::Result<()> {
+    let from = OwnCluster::start_empty(bin_dir.clone())?;
+    let old = prepared(&from).await?;
+    let mut session = PgConnection::connect(&from.url()).await?;
+    let unfinished = filled_over_weeks(&mut session).await?;
+    let (before, ranges_before) = (contents(old.pool()).await?, ranges(&mut session).await?);
+    assert!(ranges_before.len() >= WEEKS.len(), "{ranges_before:?}");
+    assert_eq!(
+        states(&mut session).await?,
+        json!({"complete": 4, "error": 4, "waiting_for_retry": 4, "pending": 4, "steps_in_process": 8})
+    );
+
+    let to = OwnCluster::start_empty(bin_dir)?;
+    dump_and_restore(&from, &to).await?;
+    let client = Client::connect(&to.url(), ConnectOptions::default()).await?;
+    let mut session = PgConnection::connect(&to.url()).await?;
+    assert_eq!(contents(client.pool()).await?, before);
+    assert_eq!(ranges(&mut session).await?, ranges_before);
+    have_one_shape(&mut session).await?;
+    verified(&client).await?;
+
+    // Everything goes on: retries and takeovers are due an hour later, and new work comes in between.
+    let done = json!({"status": "complete", "result": {"n": 2}});
+    let set = "select tasker._set_now(clock_timestamp() + interval '1 hour')";
+    session.execute(set).await?;
+    create_two(&mut session).await?;
+    session
+        .execute("select * from tasker.run_maintenance()")
+        .await?;
+    work_off(&mut session, &done).await?;
+    for task_uuid in &unfinished {
+        let state = client.get_task(*task_uuid).await?.state;
+        assert_eq!(state, "complete", "{task_uuid}");
+    }
+    assert_eq!(
+        states(&mut session).await?,
+        json!({"complete": 4 + unfinished.len() + 1, "error": 4})
+    );
+
+    // New partitions: for a week to come, for one between the old ones, and ahead of time.
+    for weeks in [3, -7] {
+        let before = ranges(&mut session).await?;
+        move_clock(&mut session, weeks).await?;
+        let task_uuid = create_two(&mut session).await?;
+        assert_eq!(work_off(&mut session, &done).await?, 2);
+        assert_eq!(client.get_task(task_uuid).await?.state, "complete");
+        assert_eq!(ranges(&mut session).await?.len(), before.len() + 1);
+    }
+    let ahead = "select tasker._make_partitions_ahead(now() + interval '20 weeks')";
+    let made: i64 = sqlx::query_scalar(ahead).fetch_one(&mut session).await?;
+    assert_eq!(made, 1);
+    have_one_shape(&mut session).await?;
+    verified(&client).await
+}
+
+#[tokio::test]
+async fn weeks_of_tasks_are_restored_with_pgmq_as_plain_sql() -> anyhow::Result<()> {
+    the_partitions_are_kept_and_new_ones_are_made(bin_dir()?).await
+}
+
+#[tokio::test]
+async fn weeks_of_tasks_are_restored_with_pgmq_as_an_extension() -> anyhow::Result<()> {
+    the_partitions_are_kept_and_new_ones_are_made(bin_dir_with_pgmq()?).await
 }

@@ -240,11 +240,10 @@ async fn a_random_mix_of_eight_sessions_has_no_deadlock_and_keeps_every_invarian
             "chance made no task {state}: {states:?}"
         );
     }
-    let taken_over: i64 = sqlx::query_scalar(
-        "select count(*) from tasker.step_transitions where event = 'start' and from_state = 'in_progress'",
-    )
-    .fetch_one(database.pool())
-    .await?;
+    let taken_over: i64 =
+        sqlx::query_scalar("select count(*) from tasker.step_transitions where path = 'rS'")
+            .fetch_one(database.pool())
+            .await?;
     assert!(taken_over > 0, "chance let no lease end");
     verified(client).await
 }

@@ -116,7 +116,7 @@ async fn an_answer_lost_in_a_crash_is_never_a_step_done_twice() -> anyhow::Resul
             .with_context(|| stage.logs())?;
     }
     let twice: i64 = sqlx::query_scalar(
-        "select count(*) from (select from tasker.step_transitions where to_state = 'complete' group by step_uuid having count(*) > 1) s",
+        "select count(*) from (select from tasker.step_transitions where path = 'rOC' group by step_uuid having count(*) > 1) s",
     )
     .fetch_one(client.pool())
     .await?;

@@ -267,7 +267,11 @@ async fn one_bad_request_refuses_all_and_is_named_by_its_number() -> anyhow::Res
             "22P02",
             "",
         ),
-        (json!({"template_name": "one", "tags": "x"}), "22P02", ""),
+        (
+            json!({"template_name": "one", "tags": "x"}),
+            "22023",
+            "tags",
+        ),
     ] {
         let requests = json!([good, bad, good]);
         let refusal = sql

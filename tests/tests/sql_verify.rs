@@ -121,12 +121,12 @@ async fn a_step_that_runs_too_early_or_waits_for_nothing_is_seen() -> anyhow::Re
 
 #[tokio::test]
 async fn a_repeated_completion_or_attempt_is_seen() -> anyhow::Result<()> {
-    let columns = "step_uuid, from_state, to_state, event, passed_through, at, attempt, actor";
+    let columns = "step_uuid, path, at, attempt, actor";
     all_are_seen(&[
         (3, format!("update tasker.steps set attempts_used = 4, attempt = 9 where {}", step("running", 2))),
         (3, format!("update tasker.steps set attempts_used = 2 where {}", step("running", 2))),
-        (3, format!("insert into tasker.step_transitions ({columns}) select {columns} from tasker.step_transitions where to_state = 'complete' and {}", step("ended", 2))),
-        (3, format!("insert into tasker.step_transitions ({columns}) select {columns} from tasker.step_transitions where event = 'start' and {}", step("running", 2))),
+        (3, format!("insert into tasker.step_transitions ({columns}) select {columns} from tasker.step_transitions where path = 'rOC' and {}", step("ended", 2))),
+        (3, format!("insert into tasker.step_transitions ({columns}) select {columns} from tasker.step_transitions where path like '%S' and {}", step("running", 2))),
     ])
     .await
 }
@@ -153,15 +153,54 @@ async fn a_missing_a_second_and_an_idle_message_are_seen() -> anyhow::Result<()>
 #[tokio::test]
 async fn a_history_that_is_no_path_or_ends_elsewhere_is_seen() -> anyhow::Result<()> {
     all_are_seen(&[
-        (5, format!("delete from tasker.step_transitions where to_state = 'in_progress' and {}", step("running", 2))),
-        (5, format!("delete from tasker.step_transitions where from_state = 'pending' and {}", step("ended", 1))),
-        (5, format!("update tasker.step_transitions set event = 'wait_for_retry' where to_state = 'complete' and {}", step("ended", 1))),
-        (5, format!("update tasker.step_transitions set passed_through = null where to_state = 'complete' and {}", step("ended", 1))),
-        (5, "delete from tasker.task_transitions where to_state = 'complete'".to_owned()),
+        (
+            5,
+            format!(
+                "delete from tasker.step_transitions where path like '%S' and {}",
+                step("running", 2)
+            ),
+        ),
+        (
+            5,
+            format!(
+                "delete from tasker.step_transitions where path like 'p%' and {}",
+                step("ended", 1)
+            ),
+        ),
+        (
+            5,
+            format!(
+                "update tasker.step_transitions set path = 'rOW' where path = 'rOC' and {}",
+                step("ended", 1)
+            ),
+        ),
+        (
+            5,
+            format!(
+                "update tasker.step_transitions set path = 'rC' where path = 'rOC' and {}",
+                step("ended", 1)
+            ),
+        ),
+        (
+            5,
+            "delete from tasker.task_transitions where path = 'sAZ'".to_owned(),
+        ),
         (5, "delete from tasker.task_transitions".to_owned()),
-        (5, "update tasker.task_transitions set passed_through = array['start:complete'] where to_state = 'complete'".to_owned()),
-        (5, "update tasker.tasks set state = 'error' where reason = 'ended'".to_owned()),
-        (5, format!("update tasker.steps set state = 'cancelled' where {}", step("ended", 2))),
+        (
+            5,
+            "update tasker.task_transitions set path = 'sSZ' where path = 'sAZ'".to_owned(),
+        ),
+        (
+            5,
+            "update tasker.tasks set state = 'error' where reason = 'ended'".to_owned(),
+        ),
+        (
+            5,
+            format!(
+                "update tasker.steps set state = 'cancelled' where {}",
+                step("ended", 2)
+            ),
+        ),
     ])
     .await
 }

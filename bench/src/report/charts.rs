@@ -3,8 +3,9 @@
 use super::Report;
 use super::svg::{Anchor, Drawing};
 use super::targets::number;
+use crate::distribution::median;
 
-const LEFT: f64 = 170.0;
+const LEFT: f64 = 190.0;
 const PLOT: f64 = 520.0;
 const RIGHT: f64 = 90.0;
 const TOP: f64 = 56.0;
@@ -20,6 +21,14 @@ enum Scale {
 }
 
 impl Scale {
+    /// From nothing to the highest of the values.
+    fn up_to_the_highest(groups: &[(String, Vec<f64>)]) -> Self {
+        let values = groups.iter().flat_map(|(_, values)| values.iter().copied());
+        Self::Linear {
+            most: values.fold(1.0, f64::max),
+        }
+    }
+
     /// The length of a bar as a share of the plot.
     fn share(self, value: f64) -> f64 {
         let share = match self {
@@ -89,24 +98,27 @@ fn colour(series: usize) -> &'static str {
     COLOURS[series % COLOURS.len()]
 }
 
-/// One task at a time, by shape.
+/// One task at a time, by shape; then at half load.
 pub(crate) fn latency(report: &Report) -> String {
-    let groups: Vec<_> = report
-        .figures
+    let figures = &report.figures;
+    let alone = figures
         .latency
         .iter()
-        .map(|lone| {
-            let spread = lone.complete;
-            let values = vec![spread.p50_ms, spread.p95_ms, spread.p99_ms];
-            (lone.shape.to_owned(), values)
-        })
+        .map(|lone| (lone.shape.to_owned(), lone.complete));
+    let half = figures
+        .half_load
+        .iter()
+        .map(|half| (format!("{}, half load", half.shape), half.complete));
+    let groups: Vec<_> = alone
+        .chain(half)
+        .map(|(name, spread)| (name, vec![spread.p50_ms, spread.p95_ms, spread.p99_ms]))
         .collect();
     let values = || groups.iter().flat_map(|(_, values)| values.iter().copied());
     let least = values().fold(f64::MAX, f64::min);
     let most = values().fold(1.0, f64::max);
     Chart {
         title: format!(
-            "Milliseconds from create to complete, one task at a time (log scale; a one-row commit: {} ms)",
+            "Milliseconds from create to complete, one task at a time and at half load (log scale; a one-row commit: {} ms)",
             number(report.limits.commit_ms())
         ),
         series: &["p50", "p95", "p99"],
@@ -131,14 +143,34 @@ pub(crate) fn throughput(report: &Report) -> String {
             (name, vec![drain.steps_per_second, commits.per_second])
         })
         .collect();
-    let most = groups
-        .iter()
-        .flat_map(|(_, values)| values.iter().copied())
-        .fold(1.0, f64::max);
     Chart {
         title: "A second: steps of linear 4 drained from a backlog, and one-row commits".to_owned(),
         series: &["steps drained", "one-row commits"],
-        scale: Scale::Linear { most },
+        scale: Scale::up_to_the_highest(&groups),
+        groups,
+    }
+    .draw()
+}
+
+/// The drain under each condition beside the one in a plain database.
+pub(crate) fn flat(report: &Report) -> String {
+    let middle = |rates: &[f64]| median(rates.to_vec()).unwrap_or_default();
+    let groups: Vec<_> = report
+        .figures
+        .flat
+        .iter()
+        .map(|flat| {
+            let rates = [&flat.plain_steps_per_second, &flat.steps_per_second];
+            let values = rates.map(|rates| middle(rates)).to_vec();
+            (flat.condition.clone(), values)
+        })
+        .collect();
+    Chart {
+        title:
+            "Steps of linear 4 drained a second, by turns in a plain database and under a condition"
+                .to_owned(),
+        series: &["plain", "under the condition"],
+        scale: Scale::up_to_the_highest(&groups),
         groups,
     }
     .draw()

@@ -10,9 +10,13 @@ use serde::Serialize;
 
 use crate::creation::OneByOne;
 use crate::drain::Drain;
+use crate::flat::Flat;
+use crate::half_load::HalfLoad;
 use crate::latency::Lone;
 use crate::limits::Limits;
 use crate::machine::{Memory, Others};
+use crate::one_task::OneTask;
+use crate::sustained::Sustained;
 use targets::Target;
 
 /// A whole run.
@@ -44,6 +48,10 @@ pub(crate) struct Machine {
 pub(crate) struct Figures {
     /// One task at a time, run by the worker process.
     pub(crate) latency: Vec<Lone>,
+    /// What the worker process sustains, and its memory meanwhile.
+    pub(crate) sustained: Vec<Sustained>,
+    /// Tasks that arrive at half the rate of these.
+    pub(crate) half_load: Vec<HalfLoad>,
     pub(crate) creation: OneByOne,
     pub(crate) idle_worker_transactions_per_second: f64,
     pub(crate) worker_memory: Memory,
@@ -53,6 +61,10 @@ pub(crate) struct Figures {
     /// Single steps that have nothing to do with each other, to hold the fan-out against.
     pub(crate) independent: Drain,
     pub(crate) fan_out: Drain,
+    /// One task of many steps, by its size.
+    pub(crate) one_task: Vec<OneTask>,
+    /// Linear 4 drained under conditions that spoil plans and tables.
+    pub(crate) flat: Vec<Flat>,
 }
 
 impl Figures {
@@ -63,6 +75,17 @@ impl Figures {
             .iter()
             .max_by(|a, b| a.steps_per_second.total_cmp(&b.steps_per_second));
         best.unwrap_or(&self.independent)
+    }
+
+    /// The condition under which least is left of the drain's rate.
+    pub(crate) fn worst_condition(&self) -> Option<&Flat> {
+        self.flat.iter().min_by(|a, b| a.ratio.total_cmp(&b.ratio))
+    }
+
+    /// The rate of the largest lone task by that of the smallest.
+    pub(crate) fn growth(&self) -> Option<f64> {
+        let (smallest, largest) = (self.one_task.first()?, self.one_task.last()?);
+        Some(largest.steps_per_second / smallest.steps_per_second)
     }
 
     /// The latency of a shape, when it was measured.

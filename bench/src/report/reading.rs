@@ -30,6 +30,8 @@ pub(crate) fn read(figures: &Figures, limits: &Limits, others: [Others; 2]) -> V
         number(best.steps_per_second / c8),
         number(best.per_step.transactions),
     ));
+    lines.extend(of_half_load(figures));
+    lines.extend(of_growth(figures));
     lines.push(format!(
         "PGMQ alone moves {} messages in hundreds for each step that is drained.",
         number(limits.pgmq.hundreds_messages_per_second / best.steps_per_second),
@@ -50,6 +52,30 @@ pub(crate) fn read(figures: &Figures, limits: &Limits, others: [Others; 2]) -> V
         );
     }
     lines
+}
+
+/// Waiting is what half load adds.
+fn of_half_load(figures: &Figures) -> Option<String> {
+    let half = figures.half_load.first()?;
+    let lone = figures.latency_of(half.shape)?;
+    Some(format!(
+        "At half of what one worker sustains, {} tasks a second, a {} takes {} times as long as alone; one in a hundred takes {} times.",
+        number(half.tasks_per_second),
+        half.shape,
+        number(half.complete.p50_ms / lone.complete.p50_ms),
+        number(half.complete.p99_ms / lone.complete.p50_ms),
+    ))
+}
+
+/// What changes with the size of the tables and of a task.
+fn of_growth(figures: &Figures) -> Option<String> {
+    let worst = figures.worst_condition()?;
+    Some(format!(
+        "Of the conditions that spoil plans and tables, \"{}\" costs most: {} of the plain drain's rate is left. A step of the largest task costs {} times one of the smallest.",
+        worst.condition,
+        number(worst.ratio),
+        number(1.0 / figures.growth()?),
+    ))
 }
 
 fn is_steady(rates: &[f64]) -> bool {

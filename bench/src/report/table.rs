@@ -2,7 +2,7 @@
 
 use super::Report;
 use super::targets::number;
-use crate::distribution::Distribution;
+use crate::distribution::{Distribution, median};
 use crate::drain::Drain;
 
 /// The whole report.
@@ -11,8 +11,11 @@ pub(crate) fn render(report: &Report) -> String {
         machine(report),
         limits(report),
         latency(report),
+        half_load(report),
         creation(report),
         drains(report),
+        one_task(report),
+        flat(report),
         memory(report),
         targets(report),
     ];
@@ -92,6 +95,40 @@ fn latency(report: &Report) -> Section {
     ("one task at a time, from create to complete", rows)
 }
 
+fn half_load(report: &Report) -> Section {
+    let mut rows = vec![row(&[
+        "",
+        "sustains",
+        "tasks/s",
+        "tasks",
+        "p50 ms",
+        "p95 ms",
+        "p99 ms",
+        "in c",
+        "wake-up p50",
+        "late p99",
+    ])];
+    let c = report.limits.commit_ms();
+    let figures = &report.figures;
+    for (sustained, half) in figures.sustained.iter().zip(&figures.half_load) {
+        let mut cells = vec![
+            half.shape.to_owned(),
+            number(sustained.tasks_per_second),
+            number(half.tasks_per_second),
+        ];
+        let spread = spread("", &half.complete.count.to_string(), half.complete);
+        cells.extend(spread.into_iter().skip(1));
+        cells.push(number(half.complete.p50_ms / c));
+        cells.push(number(half.wake_up.p50_ms));
+        cells.push(number(half.late.p99_ms));
+        rows.push(cells);
+    }
+    (
+        "tasks arriving at half of what the worker sustains, from create to complete",
+        rows,
+    )
+}
+
 fn creation(report: &Report) -> Section {
     let creation = report.figures.creation;
     let rows = vec![
@@ -149,14 +186,64 @@ fn drain_row(drain: &Drain, c8: f64) -> Vec<String> {
     ]
 }
 
+fn one_task(report: &Report) -> Section {
+    let mut rows = vec![row(&["steps", "tasks", "create ms", "drain ms", "steps/s"])];
+    for size in &report.figures.one_task {
+        let each = |seconds: f64| number(seconds * 1_000.0 / size.tasks as f64);
+        rows.push(vec![
+            number(size.steps as f64),
+            size.tasks.to_string(),
+            each(size.create_seconds),
+            each(size.drain_seconds),
+            number(size.steps_per_second),
+        ]);
+    }
+    ("one task, created and drained on one connection", rows)
+}
+
+fn flat(report: &Report) -> Section {
+    let mut rows = vec![row(&[
+        "",
+        "connections",
+        "plain steps/s",
+        "steps/s",
+        "ratio",
+    ])];
+    let middle = |rates: &[f64]| number(median(rates.to_vec()).unwrap_or_default());
+    for flat in &report.figures.flat {
+        rows.push(vec![
+            flat.condition.clone(),
+            flat.connections.to_string(),
+            middle(&flat.plain_steps_per_second),
+            middle(&flat.steps_per_second),
+            number(flat.ratio),
+        ]);
+        rows.push(vec![format!("  {}", flat.done)]);
+    }
+    (
+        "linear 4 drained under a condition and in a plain database, by turns",
+        rows,
+    )
+}
+
 fn memory(report: &Report) -> Section {
     let mut rows = vec![row(&["", "now MB", "peak MB"])];
-    for (name, memory) in [
-        ("server", report.figures.server_memory),
-        ("worker", report.figures.worker_memory),
-    ] {
+    let figures = &report.figures;
+    let mut held = vec![
+        ("server".to_owned(), figures.server_memory),
+        ("worker".to_owned(), figures.worker_memory),
+    ];
+    for run in &figures.sustained {
+        let steps = number(run.steps as f64);
+        held.push((
+            format!("worker, after a tenth of {steps} steps of {}", run.shape),
+            run.memory_after_a_tenth,
+        ));
+        held.push(("worker, at their end".to_owned(), run.memory_at_the_end));
+    }
+    for (name, memory) in held {
         rows.push(vec![
-            name.to_owned(),
+            name,
             number(memory.resident_mb),
             number(memory.peak_mb),
         ]);
@@ -192,13 +279,16 @@ fn percent(share: f64) -> String {
     format!("{:.0} %", share * 100.0)
 }
 
-/// The first column to the left, the others to the right.
+/// The first column to the left, the others to the right. A row of one cell is a remark, which may be as long as it likes.
 fn align(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let cell = |row: &Vec<String>, column: usize| row.get(column).cloned().unwrap_or_default();
     let widths: Vec<usize> = (0..columns)
         .map(|column| {
-            let widths = rows.iter().map(|row| cell(row, column).chars().count());
+            let widths = rows
+                .iter()
+                .filter(|row| row.len() > 1)
+                .map(|row| cell(row, column).chars().count());
             widths.max().unwrap_or(0)
         })
         .collect();
@@ -207,7 +297,7 @@ fn align(rows: &[Vec<String>]) -> String {
         let mut line = String::new();
         for (column, width) in widths.iter().enumerate() {
             let cell = cell(row, column);
-            let padding = " ".repeat(width - cell.chars().count());
+            let padding = " ".repeat(width.saturating_sub(cell.chars().count()));
             line.push_str("  ");
             if column == 0 {
                 line.push_str(&cell);
@@ -238,5 +328,11 @@ mod tests {
             align(&rows),
             "              ms\n  long name    1\n  x          100\n"
         );
+    }
+
+    #[test]
+    fn a_remark_widens_no_column() {
+        let rows = [row(&["x", "100"]), row(&["  a long remark"])];
+        assert_eq!(align(&rows), "  x  100\n    a long remark\n");
     }
 }

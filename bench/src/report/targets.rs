@@ -52,6 +52,7 @@ pub(crate) fn judge(figures: &Figures, limits: &Limits) -> Vec<Target> {
     let mut targets = of_latency(figures, limits.commit_ms());
     targets.extend(of_creation(figures, limits));
     targets.extend(of_drains(figures, limits));
+    targets.extend(of_growth(figures));
     targets.push(Target::new(
         "idle worker",
         Bound::AtMost(1.0),
@@ -157,6 +158,26 @@ fn of_drains(figures: &Figures, limits: &Limits) -> Vec<Target> {
             "×",
         ),
     ]
+}
+
+/// That nothing grows: not with what is in the tables, not with a task's size, not with the length of a run.
+fn of_growth(figures: &Figures) -> Vec<Target> {
+    let flat = figures.flat.iter().map(|flat| {
+        let name = format!("flat: {}", flat.condition);
+        Target::new(&name, Bound::AtLeast(0.9), "", flat.ratio, "×")
+    });
+    let mut targets: Vec<_> = flat.collect();
+    if let (Some(growth), Some(largest)) = (figures.growth(), figures.one_task.last()) {
+        let steps = number(largest.steps as f64);
+        let name = format!("steps/s of one task, {steps} steps against the smallest");
+        targets.push(Target::new(&name, Bound::AtLeast(0.8), "", growth, "×"));
+    }
+    if let Some(sustained) = figures.sustained.first() {
+        let name = "worker's memory, end of a run against its first tenth";
+        let growth = sustained.memory_growth();
+        targets.push(Target::new(name, Bound::AtMost(1.1), "", growth, "×"));
+    }
+    targets
 }
 
 /// With three digits that say something, and thousands set apart.

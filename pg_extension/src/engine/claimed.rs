@@ -1,0 +1,136 @@
+//! What a worker gets to see of the steps it has claimed.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use pgrx::pg_sys::Datum;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{AnyElement, Uuid, pg_extern};
+use tasker_rules::graph::CompiledStep;
+use tasker_rules::key::{number_of, step_key, task_of};
+
+use super::graphs;
+use crate::compiled::Kept;
+use crate::error::Error;
+use crate::statements::{Session, Statement, session};
+use crate::values::{self, Field, Json, Value, int4, text, uuid};
+use crate::{keys, partitions};
+
+/// The results of a step's direct dependencies, by name.
+const RESULTS: Statement = Statement {
+    name: "results_of_dependencies",
+    text: "select u.ordinal, pg_catalog.jsonb_object_agg(u.name, coalesce(p.result, 'null'))
+           from pg_catalog.unnest($1) u
+           left join lateral (select p.result from {} p where p.step_uuid = u.step_uuid) p on true
+           group by u.ordinal",
+    rows: Some(c"_dependency"),
+    parameters: &[],
+};
+
+/// `{}` is the partition's suffix: a claimed step shows columns of its own row and of its task's.
+const ROWS: Statement = Statement {
+    name: "claimed_rows",
+    text: "select u.step_uuid, row(u.step_uuid, t.task_uuid, s.attempt, s.attempts_used, u.max_attempts, u.namespace, u.template_name, u.template_version,
+             u.step_name, u.step_type, u.handler::pg_catalog.jsonb, t.context, s.inputs, u.results, s.checkpoint, t.correlation_id,
+             t.priority::pg_catalog.int4, u.timeout_seconds, s.lease_expires_at, s.created_at, s.enqueued_at)::tasker.claimed_step
+           from pg_catalog.unnest($1) u
+           cross join lateral (select s.* from tasker.steps_{} s where s.step_uuid = u.step_uuid) s
+           cross join lateral (select t.* from tasker.tasks_{} t where t.task_uuid = u.task_uuid) t",
+    rows: Some(c"_to_be_claimed"),
+    parameters: &[],
+};
+
+/// A claimed step and the graph it is a part of.
+struct Claimed {
+    key: u128,
+    kept: Rc<Kept>,
+}
+
+impl Claimed {
+    fn step(&self) -> Result<&CompiledStep, Error> {
+        self.kept.step(number_of(self.key) as i32)
+    }
+}
+
+/// The claimed steps as an array of `tasker.claimed_step`, in the order given, each with its context and the results of its direct dependencies; `None` when there are none. It is as
+/// long-lived as the session.
+pub(super) fn rows(session: &Session, keys: &[u128]) -> Result<Option<Datum>, Error> {
+    let graphs = graphs::of_steps(session, keys)?;
+    let claimed = keys.iter().filter_map(|&key| {
+        let kept = graphs.get(&task_of(key))?.clone();
+        Some(Claimed { key, kept })
+    });
+    let mut found: HashMap<u128, Datum> = HashMap::with_capacity(keys.len());
+    for (partition, steps) in partitions::group(session, claimed, |claimed| claimed.key)? {
+        let results = results(session, &partition.steps, &steps)?;
+        let asked: Vec<[Field; 11]> = steps
+            .iter()
+            .zip(results)
+            .map(|(claimed, results)| to_be_claimed(claimed, results))
+            .collect::<Result<_, _>>()?;
+        let values = [Value::rows(c"_to_be_claimed", asked.into_iter())];
+        let rows = session.rows(&ROWS, &partition.suffix, &values, |row| {
+            Ok((row.uuid(0), row.datum(1)))
+        })?;
+        found.extend(rows.into_iter().filter_map(|(key, row)| Some((key, row?))));
+    }
+    let ordered: Vec<Datum> = keys
+        .iter()
+        .filter_map(|key| found.get(key).copied())
+        .collect();
+    Ok(values::composites(&ordered))
+}
+
+fn results(session: &Session, table: &str, steps: &[Claimed]) -> Result<Vec<Option<Json>>, Error> {
+    let none = Json::parse(c"{}");
+    let mut results = vec![Some(none); steps.len()];
+    let mut dependencies = Vec::new();
+    for (ordinal, claimed) in (0..).zip(steps) {
+        for &number in &claimed.step()?.dependencies {
+            let key = step_key(task_of(claimed.key), number).unwrap_or_default();
+            let name = claimed.kept.step(number as i32)?.name.as_str();
+            dependencies.push([int4(ordinal), uuid(key), text(name)]);
+        }
+    }
+    if dependencies.is_empty() {
+        return Ok(results);
+    }
+    let values = [Value::rows(c"_dependency", dependencies.into_iter())];
+    for (ordinal, found) in session.rows(&RESULTS, table, &values, |row| {
+        Ok((row.int4(0), row.json(1)))
+    })? {
+        results[ordinal as usize] = found;
+    }
+    Ok(results)
+}
+
+fn to_be_claimed(claimed: &Claimed, results: Option<Json>) -> Result<[Field; 11], Error> {
+    let step = claimed.step()?;
+    let template = &claimed.kept.template;
+    let bounded = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
+    Ok([
+        uuid(claimed.key),
+        uuid(task_of(claimed.key)),
+        int4(bounded(step.retry.max_attempts)),
+        text(&template.namespace),
+        text(&template.name),
+        text(&template.version),
+        text(&step.name),
+        text(step.step_type.as_str()),
+        text(claimed.kept.handler_text(claimed.key)),
+        results.and_then(Json::field),
+        step.timeout_seconds.map(bounded).and_then(int4),
+    ])
+}
+
+/// Claimed steps as their worker sees them, in the order given.
+#[pg_extern(
+    requires = ["030_types"],
+    sql = r#"CREATE FUNCTION "_claimed_rows"("step_uuids" uuid[]) RETURNS tasker.claimed_step[]
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"#
+)]
+fn _claimed_rows(step_uuids: Vec<Uuid>) -> Result<Option<AnyElement>, ErrorReport> {
+    let keys: Vec<u128> = step_uuids.iter().map(keys::number).collect();
+    let rows = session(|session| Ok(rows(session, &keys)?.map(|rows| session.handed_out(rows))))?;
+    Ok(values::answer(rows))
+}

@@ -1,0 +1,371 @@
+//! Finishing: outcomes in, verdicts out, and in the same transaction the dependents, their messages and the caller's next work.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write;
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys::Datum;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{AnyElement, pg_extern};
+use serde_json::json;
+use tasker_rules::step_state::{StepEvent, StepState};
+use tasker_rules::verdict::{self, OutcomeStatus, Standing, Verdict};
+
+use super::outcomes::{self, Outcome, Said};
+use super::rows::{self, Locking, StepRow};
+use super::settle::{self, Settlement};
+use super::{Call, Taker, claim, claimed, fail, graphs};
+use crate::error::Error;
+use crate::statements::session;
+use crate::values::{self, Json, Value};
+use crate::{keys, payloads};
+
+/// The verdict on one outcome, in the words that its worker is told.
+struct Judgement {
+    step: Option<u128>,
+    attempt: Option<i32>,
+    verdict: Verdict,
+    code: Option<&'static str>,
+    message: Option<String>,
+}
+
+/// Records outcomes, hands ready steps over to the caller, and claims more, up to `claim_next` in all.
+#[pg_extern(
+    requires = ["030_types"],
+    sql = r#"CREATE FUNCTION "_finish"("worker_id" text, "outcomes" jsonb, "claim_next" integer, "lease_ms" bigint, "namespaces" text[], "handlers" text[],
+  "now" timestamptz) RETURNS tasker._finished
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"#
+)]
+#[allow(clippy::too_many_arguments, reason = "what finish_steps is given")]
+fn _finish(
+    worker_id: &str,
+    outcomes: AnyElement,
+    claim_next: i32,
+    lease_ms: i64,
+    namespaces: Vec<Option<String>>,
+    handlers: Option<Vec<Option<String>>>,
+    now: TimestampWithTimeZone,
+) -> Result<Option<AnyElement>, ErrorReport> {
+    let namespaces: Vec<String> = namespaces.into_iter().flatten().collect();
+    let handlers: Option<Vec<String>> =
+        handlers.map(|handlers| handlers.into_iter().flatten().collect());
+    let answer = session(|session| {
+        let call = Call {
+            session,
+            now: now.into(),
+            actor: worker_id,
+        };
+        let taker = Taker {
+            worker_id,
+            limit: usize::try_from(claim_next).unwrap_or(0),
+            lease_ms,
+            namespaces: &namespaces,
+            handlers: handlers.as_deref(),
+        };
+        let finished = finish(&call, Json::of_datum(outcomes.datum()), &taker);
+        let (finished, refused) = values::or_refused(finished)?;
+        let (verdicts, claimed, steps) = finished.unwrap_or_default();
+        let verdicts = verdicts.and_then(Json::field);
+        let row = values::composite(
+            c"_finished",
+            [verdicts, claimed, Value::uuids(&steps).datum(), refused],
+        );
+        Ok(row.map(|row| session.handed_out(row)))
+    })?;
+    Ok(values::answer(answer))
+}
+
+/// The verdicts, the rows of the steps that the taker has from now on, and their keys.
+fn finish(
+    call: &Call,
+    outcomes: Json,
+    taker: &Taker,
+) -> Result<(Option<Json>, Option<Datum>, Vec<u128>), Error> {
+    let (judgements, mut steps) = record(call, outcomes, taker)?;
+    let limit = taker.limit - steps.len();
+    steps.extend(claim::claim(call, &Taker { limit, ..*taker })?);
+    let rows = claimed::rows(call.session, &steps)?;
+    Ok((Some(verdicts(&judgements)), rows, steps))
+}
+
+/// Records outcomes and gives their verdicts, and the steps that were handed over.
+fn record(
+    call: &Call,
+    outcomes: Json,
+    taker: &Taker,
+) -> Result<(Vec<Judgement>, Vec<u128>), Error> {
+    let outcomes = outcomes::read(call.session, outcomes)?;
+    let mut steps: Vec<u128> = outcomes
+        .iter()
+        .filter_map(|outcome| Some(outcome.said.as_ref().ok()?.step))
+        .collect();
+    if steps.is_empty() {
+        let judgements = outcomes
+            .into_iter()
+            .map(|outcome| judge(outcome, None, true))
+            .collect();
+        return Ok((judgements, Vec::new()));
+    }
+    let asked: HashSet<u128> = steps.iter().copied().collect();
+    // The union of the steps and their dependents, in one ordered walk.
+    let graphs = graphs::of_steps(call.session, &steps)?;
+    for &step in &asked {
+        let task = tasker_rules::key::task_of(step);
+        if let Some(definition) = graphs
+            .get(&task)
+            .and_then(|kept| kept.step(keys::number_in_task(step)).ok())
+        {
+            steps.extend(settle::dependents_of(task, definition));
+        }
+    }
+    let locked = rows::read(call.session, steps, Locking::Wait)?;
+    let mut by_key: HashMap<u128, &StepRow> = locked.iter().map(|row| (row.key, row)).collect();
+
+    let mut judgements = Vec::with_capacity(outcomes.len());
+    let mut settlements = Vec::with_capacity(outcomes.len());
+    let mut seen = HashSet::with_capacity(outcomes.len());
+    for outcome in outcomes {
+        let row = outcome
+            .said
+            .as_ref()
+            .ok()
+            .and_then(|said| by_key.get(&said.step).copied());
+        let is_first = outcome
+            .said
+            .as_ref()
+            .is_ok_and(|said| seen.insert(said.step));
+        let settlement = accepted(call, &outcome, row, is_first)?;
+        let mut judgement = judge(outcome, row, is_first);
+        if let Some((settlement, violation)) = settlement {
+            if let Some(violation) = violation {
+                judgement.code = Some("TK021");
+                judgement.message = Some(violation);
+            }
+            settlements.push(settlement);
+        }
+        judgements.push(judgement);
+    }
+    by_key.clear();
+    let dependents: Vec<StepRow> = locked
+        .into_iter()
+        .filter(|row| row.state == StepState::Pending)
+        .collect();
+    let handed_over = settle::settle(call, &settlements, &dependents, Some(taker))?;
+    Ok((judgements, handed_over))
+}
+
+fn standing(said: &Said, row: &StepRow, result: Option<Json>) -> Standing {
+    let holds_the_same = match said.status {
+        OutcomeStatus::Complete => {
+            row.state == StepState::Complete
+                && row
+                    .result
+                    .is_some_and(|held| held.equals(result.unwrap_or_else(null)))
+        }
+        OutcomeStatus::Fail => {
+            let message = said
+                .failure
+                .as_ref()
+                .map(|failure| failure.message.as_str());
+            row.error
+                .is_some_and(|error| error.text_of("message").as_deref() == message)
+        }
+        OutcomeStatus::Release | OutcomeStatus::Yield => false,
+    };
+    Standing {
+        state: row.state,
+        attempt: row.attempt,
+        holds_the_same,
+        has_timed_out: row.state != StepState::InProgress
+            && row.error.and_then(|error| error.text_of("type")).as_deref() == Some("timed_out"),
+    }
+}
+
+/// The change that an outcome causes, when it is accepted, and how its result violates the step's schema.
+fn accepted(
+    call: &Call,
+    outcome: &Outcome,
+    row: Option<&StepRow>,
+    is_first: bool,
+) -> Result<Option<(Settlement, Option<String>)>, Error> {
+    let (Ok(said), Some(row)) = (&outcome.said, row) else {
+        return Ok(None);
+    };
+    if row.state != StepState::InProgress || row.attempt != said.attempt || !is_first {
+        return Ok(None);
+    }
+    let row = row.clone();
+    let settlement =
+        |to, events, attempt, attempts_used, due_at, result, error, checkpoint| Settlement {
+            row: row.clone(),
+            to,
+            events,
+            attempt,
+            attempts_used,
+            due_at,
+            result,
+            error,
+            checkpoint,
+        };
+    let (attempt, used) = (row.attempt, row.attempts_used);
+    let settlement = match said.status {
+        OutcomeStatus::Complete => {
+            let result = outcome.result.unwrap_or_else(null);
+            if let Some(violation) = payloads::result_violation(&row.kept, row.number(), result)? {
+                let error = Json::of(&json!({
+                    "type": "result_schema", "code": "TK021", "retryable": false,
+                    "message": "the result does not satisfy the step's result_schema", "detail": violation,
+                }));
+                let events: &'static [StepEvent] =
+                    &[StepEvent::EnqueueForOrchestration, StepEvent::Fail];
+                let failed = settlement(
+                    StepState::Error,
+                    events,
+                    attempt,
+                    used,
+                    None,
+                    outcome.result,
+                    Some(error),
+                    None,
+                );
+                return Ok(Some((failed, Some(violation))));
+            }
+            let events: &'static [StepEvent] =
+                &[StepEvent::EnqueueForOrchestration, StepEvent::Complete];
+            settlement(
+                StepState::Complete,
+                events,
+                attempt,
+                used,
+                None,
+                Some(result),
+                None,
+                outcome.checkpoint,
+            )
+        }
+        OutcomeStatus::Fail => {
+            let Some(failure) = &said.failure else {
+                return Ok(None);
+            };
+            let is_retryable = failure.is_retryable && row.step()?.retry.retryable;
+            let error_type = failure.error_type.as_deref().unwrap_or("handler_error");
+            let error = failure.error.overlaid_with(Json::of(
+                &json!({"type": error_type, "retryable": is_retryable}),
+            ));
+            let delay = fail::retry_delay_ms(&row, is_retryable, failure.retry_after_ms)?;
+            fail::failed(call, row.clone(), Some(error), delay)
+        }
+        // No attempt is used up, and the number rises so that the old holder is fenced off.
+        OutcomeStatus::Release => settlement(
+            StepState::Enqueued,
+            &[StepEvent::Release],
+            attempt + 1,
+            used - 1,
+            Some(call.now),
+            None,
+            None,
+            outcome.checkpoint,
+        ),
+        OutcomeStatus::Yield => settlement(
+            StepState::Enqueued,
+            &[StepEvent::Yield],
+            attempt + 1,
+            used - 1,
+            Some(call.now),
+            None,
+            None,
+            outcome.checkpoint,
+        ),
+    };
+    Ok(Some((settlement, None)))
+}
+
+fn null() -> Json {
+    Json::parse(c"null")
+}
+
+fn judge(outcome: Outcome, row: Option<&StepRow>, is_first: bool) -> Judgement {
+    let (verdict, code, message) = match (outcome.said, row) {
+        (Err((code, problem)), _) => (Verdict::Invalid, Some(code), Some(problem)),
+        (Ok(_), None) => (
+            Verdict::Invalid,
+            Some("TK002"),
+            Some("step not found".to_owned()),
+        ),
+        (Ok(said), Some(row)) => {
+            let verdict = verdict::judge(
+                standing(&said, row, outcome.result),
+                said.status,
+                said.attempt,
+                is_first,
+            );
+            let (code, message) = explained(verdict, said.status, row);
+            (verdict, code, message)
+        }
+    };
+    Judgement {
+        step: outcome.step,
+        attempt: outcome.attempt,
+        verdict,
+        code,
+        message,
+    }
+}
+
+fn explained(
+    verdict: Verdict,
+    status: OutcomeStatus,
+    row: &StepRow,
+) -> (Option<&'static str>, Option<String>) {
+    match verdict {
+        Verdict::Accepted | Verdict::Repeated => (None, None),
+        Verdict::Lost => (
+            Some("TK011"),
+            Some(format!("attempt {} owns the step now", row.attempt)),
+        ),
+        Verdict::Cancelled => (Some("TK012"), Some("step was cancelled".to_owned())),
+        Verdict::TimedOut => (
+            None,
+            Some("the attempt ran past its timeout and was failed".to_owned()),
+        ),
+        Verdict::Invalid => (
+            Some("TK010"),
+            Some(format!(
+                "step is {}: its outcome can't be changed by {status}",
+                row.state
+            )),
+        ),
+    }
+}
+
+/// The verdicts as a JSON array.
+fn verdicts(judgements: &[Judgement]) -> Json {
+    let mut text = String::with_capacity(2 + judgements.len() * 130);
+    text.push('[');
+    for (index, judgement) in judgements.iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        let step = judgement.step.map_or("null".to_owned(), |step| {
+            format!("\"{}\"", keys::text(step))
+        });
+        let attempt = judgement
+            .attempt
+            .map_or("null".to_owned(), |attempt| attempt.to_string());
+        let code = judgement
+            .code
+            .map_or("null".to_owned(), |code| format!("\"{code}\""));
+        let message = judgement
+            .message
+            .as_ref()
+            .map_or("null".to_owned(), |message| json!(message).to_string());
+        // Writing into a string can't fail.
+        let _ = write!(
+            text,
+            r#"{{"step_uuid":{step},"attempt":{attempt},"verdict":"{}","code":{code},"message":{message}}}"#,
+            judgement.verdict
+        );
+    }
+    text.push(']');
+    Json::parse_text(text)
+}

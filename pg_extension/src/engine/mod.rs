@@ -1,0 +1,62 @@
+//! The hot path: creating, claiming, finishing, and all that follows from a step's change.
+//!
+//! Every call is a fixed number of statements for each partition and each queue it touches, whatever the number of steps: rows are read and locked in one statement, what becomes of
+//! them is decided here in memory, by the rules of `tasker_rules` and the compiled graph, and is written in one statement. Errors of our own are raised by SQL.
+//!
+//! Lock order: steps by key, then tasks by key, then queue rows; see `sql/README.md`.
+
+mod changes;
+mod claim;
+mod claimed;
+mod create;
+mod fail;
+mod finish;
+mod graphs;
+mod messages;
+mod outcomes;
+mod requests;
+mod rows;
+mod settle;
+mod start;
+mod tasks;
+
+use pgrx::pg_sys::TimestampTz;
+
+use crate::statements::Session;
+
+/// What all parts of one call share.
+pub(crate) struct Call<'a> {
+    session: &'a Session,
+    /// The one time of the call.
+    now: TimestampTz,
+    /// Who calls, for history.
+    actor: &'a str,
+}
+
+/// A worker that asks for steps.
+struct Taker<'a> {
+    worker_id: &'a str,
+    /// How many steps it takes at most.
+    limit: usize,
+    lease_ms: i64,
+    namespaces: &'a [String],
+    /// The handlers it has; all without.
+    handlers: Option<&'a [String]>,
+}
+
+impl Call<'_> {
+    fn after_ms(&self, milliseconds: i64) -> TimestampTz {
+        self.now.saturating_add(milliseconds.saturating_mul(1000))
+    }
+}
+
+impl Taker<'_> {
+    fn has(&self, handler: &str) -> bool {
+        self.handlers
+            .is_none_or(|handlers| handlers.iter().any(|name| name == handler))
+    }
+
+    fn serves(&self, namespace: &str) -> bool {
+        self.namespaces.iter().any(|name| name == namespace)
+    }
+}

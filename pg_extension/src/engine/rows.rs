@@ -1,0 +1,133 @@
+//! Rows of steps, read under their locks.
+
+use std::rc::Rc;
+
+use pgrx::pg_sys::{self, TimestampTz};
+use tasker_rules::graph::CompiledStep;
+use tasker_rules::key::{number_of, task_of};
+use tasker_rules::step_state::StepState;
+
+use crate::compiled::{self, Kept};
+use crate::error::Error;
+use crate::partitions;
+use crate::statements::{Session, Statement};
+use crate::values::{Json, Value};
+
+/// A step as it stands, and its template.
+#[derive(Clone)]
+pub(super) struct StepRow {
+    pub(super) key: u128,
+    pub(super) kept: Rc<Kept>,
+    pub(super) state: StepState,
+    pub(super) attempt: i32,
+    pub(super) attempts_used: i32,
+    pub(super) remaining: i32,
+    pub(super) msg_id: Option<i64>,
+    pub(super) worker_id: Option<String>,
+    pub(super) lease_expires_at: Option<TimestampTz>,
+    /// One lease after its lease has ended.
+    pub(super) left_alone_until: Option<TimestampTz>,
+    pub(super) retry_at: Option<TimestampTz>,
+    pub(super) result: Option<Json>,
+    pub(super) error: Option<Json>,
+    pub(super) checkpoint: Option<Json>,
+}
+
+/// How a lock is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Locking {
+    /// Waits for whoever has it.
+    Wait,
+    /// Leaves out what another transaction has.
+    Skip,
+    /// The caller has it.
+    Held,
+}
+
+macro_rules! step_rows {
+    ($locking:literal) => {
+        concat!(
+            "select s.* from pg_catalog.unnest($1) u(step_uuid) cross join lateral (
+               select s.step_uuid, s.template_id, s.state, s.attempt, s.attempts_used, s.remaining_dependencies, s.msg_id, s.worker_id,
+                 s.lease_expires_at, s.retry_at, s.result, s.error, s.checkpoint, s.lease_ms
+               from {} s where s.step_uuid = u.step_uuid ",
+            $locking,
+            ") s"
+        )
+    };
+}
+
+const WAITING: Statement = Statement {
+    name: "lock_steps",
+    text: step_rows!("for no key update"),
+    rows: None,
+    parameters: &[pg_sys::UUIDARRAYOID],
+};
+const SKIPPING: Statement = Statement {
+    name: "lock_steps_skipping",
+    text: step_rows!("for no key update skip locked"),
+    rows: None,
+    parameters: &[pg_sys::UUIDARRAYOID],
+};
+const READING: Statement = Statement {
+    name: "read_steps",
+    text: step_rows!(""),
+    rows: None,
+    parameters: &[pg_sys::UUIDARRAYOID],
+};
+
+impl StepRow {
+    pub(super) fn number(&self) -> i32 {
+        number_of(self.key) as i32
+    }
+
+    pub(super) fn task(&self) -> u128 {
+        task_of(self.key)
+    }
+
+    /// Its definition.
+    pub(super) fn step(&self) -> Result<&CompiledStep, Error> {
+        self.kept.step(self.number())
+    }
+}
+
+/// The rows of steps in the order of their keys; steps that aren't there, or can't be locked without waiting, are left out.
+pub(super) fn read(
+    session: &Session,
+    mut keys: Vec<u128>,
+    locking: Locking,
+) -> Result<Vec<StepRow>, Error> {
+    let statement = match locking {
+        Locking::Wait => &WAITING,
+        Locking::Skip => &SKIPPING,
+        Locking::Held => &READING,
+    };
+    keys.sort_unstable();
+    keys.dedup();
+    let mut rows = Vec::with_capacity(keys.len());
+    for (partition, keys) in partitions::group(session, keys, |&key| key)? {
+        rows.extend(
+            session.rows(statement, &partition.steps, &[Value::uuids(&keys)], |row| {
+                let lease_expires_at = row.optional_time(8);
+                let lease_ms = i64::from(row.int4(13));
+                Ok(StepRow {
+                    key: row.uuid(0),
+                    kept: compiled::template(row.int4(1))?,
+                    state: row.text(2).parse()?,
+                    attempt: row.int4(3),
+                    attempts_used: row.int4(4),
+                    remaining: row.int4(5),
+                    msg_id: row.optional_int8(6),
+                    worker_id: row.optional_text(7).map(str::to_owned),
+                    lease_expires_at,
+                    left_alone_until: lease_expires_at.map(|at| at.saturating_add(lease_ms * 1000)),
+                    retry_at: row.optional_time(9),
+                    result: row.json(10),
+                    error: row.json(11),
+                    checkpoint: row.json(12),
+                })
+            })?,
+        );
+    }
+    Ok(rows)
+}

@@ -1,0 +1,321 @@
+//! Settling: what a set of decided step changes causes. Whoever decides them holds the locks of the steps and of their dependents.
+//!
+//! Finishing, claims that meet an ended lease, extensions past the timeout and maintenance all end here.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+
+use pgrx::pg_sys::{self, TimestampTz};
+use tasker_rules::key::{step_key, task_of};
+use tasker_rules::step_state::{StepEvent, StepState};
+
+use super::changes::{self, Change, ENQUEUED, FINISHED};
+use super::messages::{self, Released, Sent};
+use super::rows::StepRow;
+use super::tasks::{self, Delta, Deltas};
+use super::{Call, Taker};
+use crate::error::Error;
+use crate::partitions;
+use crate::queue;
+use crate::statements::{Session, Statement};
+use crate::values::{Json, Value};
+
+/// A decided change of one step.
+pub(super) struct Settlement {
+    pub(super) row: StepRow,
+    pub(super) to: StepState,
+    pub(super) events: &'static [StepEvent],
+    /// The attempt after the change; history names it too.
+    pub(super) attempt: i32,
+    pub(super) attempts_used: i32,
+    /// When the step runs again; its message is kept until then. Without it the message goes.
+    pub(super) due_at: Option<TimestampTz>,
+    pub(super) result: Option<Json>,
+    pub(super) error: Option<Json>,
+    pub(super) checkpoint: Option<Json>,
+}
+
+/// What the message of a task's step says of the task.
+struct TaskFacts {
+    priority: i32,
+    correlation_id: u128,
+}
+
+/// A dependent that has become ready.
+struct Ready<'a> {
+    row: &'a StepRow,
+    priority: i32,
+    correlation_id: u128,
+    is_handed_over: bool,
+}
+
+const FACTS: Statement = Statement {
+    name: "facts_of_tasks",
+    text: "select t.* from pg_catalog.unnest($1) u(task_uuid) cross join lateral (
+             select t.task_uuid, t.priority, t.correlation_id from {} t where t.task_uuid = u.task_uuid) t",
+    rows: None,
+    parameters: &[pg_sys::UUIDARRAYOID],
+};
+
+/// The keys of the steps that wait for a step.
+pub(super) fn dependents_of(
+    row_task: u128,
+    step: &tasker_rules::graph::CompiledStep,
+) -> impl Iterator<Item = u128> {
+    step.dependents
+        .iter()
+        .filter_map(move |&number| step_key(row_task, number))
+}
+
+/// Writes decided changes and all that follows from them, and gives the ready steps that are handed over to the taker. `dependents` are the locked rows of steps that wait for
+/// those that complete.
+pub(super) fn settle(
+    call: &Call,
+    settlements: &[Settlement],
+    dependents: &[StepRow],
+    taker: Option<&Taker>,
+) -> Result<Vec<u128>, Error> {
+    if settlements.is_empty() {
+        return Ok(Vec::new());
+    }
+    let decrements = decrements(settlements)?;
+    let waiting: Vec<(&StepRow, i32)> = dependents
+        .iter()
+        .filter_map(|row| Some((row, *decrements.get(&row.key)?)))
+        .collect();
+    let mut ready = ready(call.session, &waiting)?;
+    if let Some(taker) = taker {
+        choose(call, &mut ready, taker)?;
+    }
+
+    let mut changes: Vec<Change> = settlements.iter().map(settled).collect();
+    changes.extend(
+        waiting
+            .iter()
+            .filter(|&&(row, decrement)| !becomes_ready(row, decrement))
+            .map(|&(row, decrement)| Change {
+                remaining: row.remaining - decrement,
+                ..Change::of(row)
+            }),
+    );
+    let mut released: Vec<Released> = settlements
+        .iter()
+        .filter_map(|settlement| {
+            Some(Released {
+                kept: settlement.row.kept.clone(),
+                msg_id: settlement.row.msg_id?,
+                visible_at: settlement.due_at,
+            })
+        })
+        .collect();
+    let sent = sent(call, &ready, taker)?;
+    let reused = messages::pair(&sent, &mut released);
+    let ids = messages::send(call, &sent, &reused)?;
+    changes.extend(
+        ready
+            .iter()
+            .zip(&ids)
+            .map(|(ready, &msg_id)| enqueued(ready, msg_id)),
+    );
+    changes.sort_unstable_by_key(|change| change.key);
+    changes::write(call, changes, taker)?;
+
+    tasks::advance(call, &deltas(settlements, &ready))?;
+    let lost = messages::reuse(call, &sent, &reused)?;
+    changes::write_messages(call, lost)?;
+    messages::release(call, &released)?;
+    for ready in ready.iter().filter(|ready| !ready.is_handed_over) {
+        messages::wake(&ready.row.kept.template.namespace)?;
+    }
+    Ok(ready
+        .iter()
+        .filter(|ready| ready.is_handed_over)
+        .map(|ready| ready.row.key)
+        .collect())
+}
+
+/// By how much the counters of dependents fall.
+fn decrements(settlements: &[Settlement]) -> Result<BTreeMap<u128, i32>, Error> {
+    let mut decrements = BTreeMap::new();
+    for settlement in settlements {
+        if settlement.to.satisfies_dependents() {
+            for dependent in dependents_of(settlement.row.task(), settlement.row.step()?) {
+                *decrements.entry(dependent).or_insert(0) += 1;
+            }
+        }
+    }
+    Ok(decrements)
+}
+
+fn becomes_ready(row: &StepRow, decrement: i32) -> bool {
+    row.state == StepState::Pending && row.remaining == decrement
+}
+
+/// Those that become ready, in the order in which they are served.
+fn ready<'a>(session: &Session, waiting: &[(&'a StepRow, i32)]) -> Result<Vec<Ready<'a>>, Error> {
+    let rows: Vec<&StepRow> = waiting
+        .iter()
+        .filter(|&&(row, decrement)| becomes_ready(row, decrement))
+        .map(|&(row, _)| row)
+        .collect();
+    let facts = facts(session, &rows)?;
+    let mut ready: Vec<Ready> = rows
+        .into_iter()
+        .filter_map(|row| {
+            let facts = facts.get(&row.task())?;
+            Some(Ready {
+                row,
+                priority: facts.priority,
+                correlation_id: facts.correlation_id,
+                is_handed_over: false,
+            })
+        })
+        .collect();
+    ready.sort_by_key(|ready| (Reverse(ready.priority), ready.row.key));
+    Ok(ready)
+}
+
+fn facts(session: &Session, rows: &[&StepRow]) -> Result<HashMap<u128, TaskFacts>, Error> {
+    let mut tasks: Vec<u128> = rows.iter().map(|row| task_of(row.key)).collect();
+    tasks.sort_unstable();
+    tasks.dedup();
+    let mut facts = HashMap::with_capacity(tasks.len());
+    for (partition, tasks) in partitions::group(session, tasks, |&task| task)? {
+        facts.extend(
+            session.rows(&FACTS, &partition.tasks, &[Value::uuids(&tasks)], |row| {
+                let facts = TaskFacts {
+                    priority: i32::from(row.int2(1)),
+                    correlation_id: row.uuid(2),
+                };
+                Ok((row.uuid(0), facts))
+            })?,
+        );
+    }
+    Ok(facts)
+}
+
+/// Marks which of the ready steps are handed over: what the taker can run, at most its limit, and not before a visible message of higher priority, which its claim then finds.
+fn choose(call: &Call, ready: &mut [Ready], taker: &Taker) -> Result<(), Error> {
+    if taker.limit == 0 || ready.is_empty() {
+        return Ok(());
+    }
+    let mut least: BTreeMap<String, i32> = BTreeMap::new();
+    for ready in &*ready {
+        let least = least
+            .entry(ready.row.kept.queue_name.clone())
+            .or_insert(ready.priority);
+        *least = ready.priority.min(*least);
+    }
+    let mut waiting = HashMap::new();
+    for (queue_name, above) in least {
+        if let Some(priority) =
+            queue::waiting_priority(call.session, &queue_name, above, taker.handlers, call.now)?
+        {
+            waiting.insert(queue_name, priority);
+        }
+    }
+    let mut left = taker.limit;
+    for ready in ready {
+        let kept = &ready.row.kept;
+        let is_first = waiting
+            .get(&kept.queue_name)
+            .is_none_or(|&waiting| ready.priority >= waiting);
+        if left > 0
+            && is_first
+            && taker.serves(&kept.template.namespace)
+            && taker.has(&ready.row.step()?.callable)
+        {
+            ready.is_handed_over = true;
+            left -= 1;
+        }
+    }
+    Ok(())
+}
+
+fn settled(settlement: &Settlement) -> Change {
+    let ends = settlement.to.is_terminal();
+    let mut change = Change {
+        attempt: settlement.attempt,
+        attempts_used: settlement.attempts_used,
+        msg_id: settlement
+            .row
+            .msg_id
+            .filter(|_| settlement.due_at.is_some()),
+        retry_at: settlement
+            .due_at
+            .filter(|_| settlement.to == StepState::WaitingForRetry),
+        result: settlement.result,
+        error: settlement.error,
+        checkpoint: settlement.checkpoint.or(settlement.row.checkpoint),
+        times: if ends {
+            FINISHED
+        } else if settlement.to == StepState::Enqueued {
+            ENQUEUED
+        } else {
+            0
+        },
+        ..Change::of(&settlement.row)
+    };
+    change.moves(settlement.to, settlement.events);
+    change
+}
+
+/// The messages of ready steps. A step handed over has its message too, hidden until the lease ends, so that a crash is recovered the same way.
+fn sent(call: &Call, ready: &[Ready], taker: Option<&Taker>) -> Result<Vec<Sent>, Error> {
+    let lease_ms = taker.map_or(0, |taker| taker.lease_ms);
+    ready
+        .iter()
+        .map(|ready| {
+            Ok(Sent {
+                kept: ready.row.kept.clone(),
+                step: ready.row.key,
+                attempt: ready.row.attempt,
+                handler: ready.row.step()?.callable.clone(),
+                priority: ready.priority,
+                correlation_id: ready.correlation_id,
+                visible_at: if ready.is_handed_over {
+                    call.after_ms(lease_ms)
+                } else {
+                    call.now
+                },
+            })
+        })
+        .collect()
+}
+
+fn enqueued(ready: &Ready, msg_id: i64) -> Change {
+    let mut change = Change {
+        remaining: 0,
+        msg_id: Some(msg_id),
+        times: ENQUEUED,
+        ..Change::of(ready.row)
+    };
+    if ready.is_handed_over {
+        change.moves(
+            StepState::InProgress,
+            &[StepEvent::Enqueue, StepEvent::Start],
+        );
+        change.starts();
+    } else {
+        change.moves(StepState::Enqueued, &[StepEvent::Enqueue]);
+    }
+    change
+}
+
+fn deltas(settlements: &[Settlement], ready: &[Ready]) -> Deltas {
+    let mut deltas = Deltas::new();
+    let is = |state: StepState, wanted| i32::from(state == wanted);
+    for Settlement { row, to, .. } in settlements {
+        let delta: &mut Delta = deltas.entry(row.task()).or_default();
+        delta.running +=
+            i32::from(to.counts_as_running()) - i32::from(row.state.counts_as_running());
+        delta.waiting_retry +=
+            is(*to, StepState::WaitingForRetry) - is(row.state, StepState::WaitingForRetry);
+        delta.failed += is(*to, StepState::Error) - is(row.state, StepState::Error);
+        delta.has_failed |= matches!(to, StepState::Error | StepState::WaitingForRetry);
+    }
+    for ready in ready {
+        deltas.entry(ready.row.task()).or_default().running += 1;
+    }
+    deltas
+}

@@ -1,0 +1,181 @@
+//! The start of tasks: their steps, a message for each that is ready, the first rows of history.
+
+use std::rc::Rc;
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{Uuid, pg_extern, pg_sys};
+use tasker_rules::history::{Steps, Tasks, encode};
+use tasker_rules::key::step_key;
+use tasker_rules::step_state::{StepEvent, StepState};
+use tasker_rules::task_state::{TaskEvent, TaskState};
+
+use super::changes::{self, Recorded};
+use super::messages::{self, Sent};
+use super::{Call, tasks};
+use crate::compiled::{self, Kept};
+use crate::error::Error;
+use crate::keys;
+use crate::partitions::{self, Partition};
+use crate::statements::{Statement, session};
+use crate::values::{self, Value, int4, int8, uuid};
+
+/// A task that starts; its row says so already.
+pub(super) struct Starting {
+    pub(super) task: u128,
+    pub(super) kept: Rc<Kept>,
+    pub(super) priority: i32,
+    pub(super) correlation_id: u128,
+}
+
+const INSERT_STEPS: Statement = Statement {
+    name: "insert_steps",
+    text: "insert into {} (step_uuid, template_id, state, remaining_dependencies, msg_id, created_at, enqueued_at)
+           select u.step_uuid, u.template_id, case u.remaining when 0 then 'enqueued' else 'pending' end, u.remaining, u.msg_id, $2,
+             case u.remaining when 0 then $2 end
+           from pg_catalog.unnest($1) u",
+    rows: Some(c"_new_step"),
+    parameters: &[pg_sys::TIMESTAMPTZOID],
+};
+
+const FACTS: Statement = Statement {
+    name: "facts_of_starting_tasks",
+    text: "select t.* from pg_catalog.unnest($1) u(task_uuid) cross join lateral (
+             select t.task_uuid, t.template_id, t.priority, t.correlation_id from {} t where t.task_uuid = u.task_uuid) t",
+    rows: None,
+    parameters: &[pg_sys::UUIDARRAYOID],
+};
+
+/// Makes the steps of tasks in one partition, sends a message for each that is ready, and wakes the workers. A task without steps is complete as it starts.
+pub(super) fn start(
+    call: &Call,
+    partition: &Partition,
+    starting: &[Starting],
+) -> Result<(), Error> {
+    let with_steps = encode::<Tasks>(
+        TaskState::Pending,
+        &[
+            TaskEvent::Start,
+            TaskEvent::ReadyStepsFound,
+            TaskEvent::StepsEnqueued,
+        ],
+    );
+    let without = encode::<Tasks>(
+        TaskState::Pending,
+        &[TaskEvent::Start, TaskEvent::NoStepsFound],
+    );
+    let paths: Vec<(u128, &str)> = starting
+        .iter()
+        .map(|task| {
+            (
+                task.task,
+                if task.kept.template.steps.is_empty() {
+                    without.as_str()
+                } else {
+                    with_steps.as_str()
+                },
+            )
+        })
+        .collect();
+    tasks::record(call, &partition.task_transitions, &paths)?;
+
+    let mut sent = Vec::new();
+    for task in starting {
+        for step in task.kept.template.first_steps() {
+            sent.push(Sent {
+                kept: task.kept.clone(),
+                step: step_key(task.task, step.number).unwrap_or_default(),
+                attempt: 0,
+                handler: step.callable.clone(),
+                priority: task.priority,
+                correlation_id: task.correlation_id,
+                visible_at: call.now,
+            });
+        }
+    }
+    let ids = messages::send(call, &sent, &vec![None; sent.len()])?;
+    insert_steps(call, partition, starting, &ids)?;
+
+    let path = encode::<Steps>(StepState::Pending, &[StepEvent::Enqueue]);
+    let recorded: Vec<Recorded> = sent
+        .iter()
+        .map(|sent| Recorded {
+            step: sent.step,
+            attempt: 0,
+            path: &path,
+            metadata: None,
+        })
+        .collect();
+    changes::record(call, &partition.step_transitions, &recorded)?;
+    let mut namespaces: Vec<&str> = sent
+        .iter()
+        .map(|sent| sent.kept.template.namespace.as_str())
+        .collect();
+    namespaces.dedup();
+    namespaces.into_iter().try_for_each(messages::wake)
+}
+
+/// The ids of messages are in the order of the ready steps.
+fn insert_steps(
+    call: &Call,
+    partition: &Partition,
+    starting: &[Starting],
+    ids: &[i64],
+) -> Result<(), Error> {
+    let mut ids = ids.iter().copied();
+    let mut rows = Vec::new();
+    for task in starting {
+        for step in &task.kept.template.steps {
+            let id = if step.initial_dependencies == 0 {
+                ids.next()
+            } else {
+                None
+            };
+            rows.push([
+                uuid(step_key(task.task, step.number).unwrap_or_default()),
+                int4(task.kept.id),
+                int4(step.initial_dependencies as i32),
+                id.and_then(int8),
+            ]);
+        }
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let values = [
+        Value::rows(c"_new_step", rows.into_iter()),
+        Value::time(call.now),
+    ];
+    call.session.run(&INSERT_STEPS, &partition.steps, &values)
+}
+
+/// Starts tasks whose rows say that they have started; gives how it refuses, if it does.
+#[pg_extern(volatile, parallel_unsafe)]
+fn _start_tasks(
+    task_uuids: Vec<Uuid>,
+    now: TimestampWithTimeZone,
+    actor: &str,
+) -> Result<Option<Vec<Option<String>>>, ErrorReport> {
+    Ok(values::refused(session(|session| {
+        let call = Call {
+            session,
+            now: now.into(),
+            actor,
+        };
+        for (partition, tasks) in
+            partitions::group(session, task_uuids.iter().map(keys::number), |&task| task)?
+        {
+            let starting =
+                session.rows(&FACTS, &partition.tasks, &[Value::uuids(&tasks)], |row| {
+                    Ok(Starting {
+                        task: row.uuid(0),
+                        kept: compiled::template(row.int4(1))?,
+                        priority: i32::from(row.int2(2)),
+                        correlation_id: row.uuid(3),
+                    })
+                })?;
+            start(&call, &partition, &starting)?;
+        }
+        Ok(())
+    }))?)
+}

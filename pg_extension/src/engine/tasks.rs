@@ -1,0 +1,213 @@
+//! A task's counters and what follows from them: the one place where a task's next state is decided.
+
+use std::collections::BTreeMap;
+
+use pgrx::pg_sys;
+use tasker_rules::history::{Tasks, encode};
+use tasker_rules::progress::{self, Counters};
+use tasker_rules::task_state::{TaskEvent, TaskState};
+
+use super::Call;
+use crate::compiled;
+use crate::error::Error;
+use crate::partitions;
+use crate::statements::Statement;
+use crate::values::{Value, bool, int4, text, uuid};
+
+/// The net change of one task's counters in one call.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Delta {
+    pub(super) running: i32,
+    pub(super) waiting_retry: i32,
+    pub(super) failed: i32,
+    /// A step failed, for good or for now.
+    pub(super) has_failed: bool,
+    /// A retry has come due.
+    pub(super) retries: bool,
+}
+
+/// The changes of a call, by task.
+pub(super) type Deltas = BTreeMap<u128, Delta>;
+
+impl Delta {
+    fn is_zero(self) -> bool {
+        self.running == 0 && self.waiting_retry == 0 && self.failed == 0
+    }
+
+    fn cause(self) -> TaskEvent {
+        if self.has_failed {
+            TaskEvent::StepFailed
+        } else if self.retries {
+            TaskEvent::RetryReady
+        } else {
+            TaskEvent::StepCompleted
+        }
+    }
+}
+
+/// A task as it is going to be.
+struct Advanced {
+    task: u128,
+    from: TaskState,
+    to: TaskState,
+    counters: Counters,
+    path: String,
+}
+
+const LOCK: Statement = Statement {
+    name: "lock_tasks",
+    text: "select t.* from pg_catalog.unnest($1) u(task_uuid) cross join lateral (
+             select t.task_uuid, t.template_id, t.state, t.running, t.waiting_retry, t.waiting_engine, t.failed
+             from {} t where t.task_uuid = u.task_uuid for no key update) t",
+    rows: None,
+    parameters: &[pg_sys::UUIDARRAYOID],
+};
+
+const LOCK_SKIPPING: Statement = Statement {
+    name: "lock_tasks_skipping",
+    text: "select t.* from pg_catalog.unnest($1) u(task_uuid) cross join lateral (
+             select t.task_uuid from {} t where t.task_uuid = u.task_uuid for no key update skip locked) t",
+    rows: None,
+    parameters: &[pg_sys::UUIDARRAYOID],
+};
+
+const UPDATE: Statement = Statement {
+    name: "update_tasks",
+    text: "update {} t
+           set state = u.state, running = u.running, waiting_retry = u.waiting_retry, failed = u.failed,
+             finished_at = case when u.ends then coalesce(t.finished_at, $2) end
+           from pg_catalog.unnest($1) u
+           where t.task_uuid = u.task_uuid",
+    rows: Some(c"_task_change"),
+    parameters: &[pg_sys::TIMESTAMPTZOID],
+};
+
+const RECORD: Statement = Statement {
+    name: "record_tasks",
+    text: "insert into {} (task_uuid, at, path, actor)
+           select u.task_uuid, $2, u.path, $3 from pg_catalog.unnest($1) u",
+    rows: Some(c"_task_record"),
+    parameters: &[pg_sys::TIMESTAMPTZOID, pg_sys::TEXTOID],
+};
+
+const RECORD_FAILURES: Statement = Statement {
+    name: "record_failures",
+    text: "select {}($1, $2, $3)",
+    rows: None,
+    parameters: &[
+        pg_sys::UUIDARRAYOID,
+        pg_sys::TIMESTAMPTZOID,
+        pg_sys::TEXTOID,
+    ],
+};
+
+/// Applies the net change of each task's counters, once, and decides its next state under its row lock. The steps' rows are written.
+pub(super) fn advance(call: &Call, deltas: &Deltas) -> Result<(), Error> {
+    let changed: Vec<u128> = deltas
+        .iter()
+        .filter(|(_, delta)| !delta.is_zero())
+        .map(|(&task, _)| task)
+        .collect();
+    let mut failed = Vec::new();
+    for (partition, tasks) in partitions::group(call.session, changed, |&task| task)? {
+        let advanced =
+            call.session
+                .rows(&LOCK, &partition.tasks, &[Value::uuids(&tasks)], |row| {
+                    let task = row.uuid(0);
+                    let delta = deltas.get(&task).copied().unwrap_or_default();
+                    let counters = Counters {
+                        running: row.int4(3) + delta.running,
+                        waiting_retry: row.int4(4) + delta.waiting_retry,
+                        waiting_engine: row.int4(5),
+                        failed: row.int4(6) + delta.failed,
+                    };
+                    let from: TaskState = row.text(2).parse()?;
+                    let on_failure = compiled::template(row.int4(1))?
+                        .template
+                        .lifecycle
+                        .on_failure;
+                    let to = progress::next_state(from, counters, on_failure);
+                    let events = progress::events(from, to, delta.cause());
+                    let path = encode::<Tasks>(from, &events);
+                    Ok(Advanced {
+                        task,
+                        from,
+                        to,
+                        counters,
+                        path,
+                    })
+                })?;
+        update(call, &partition.tasks, &advanced)?;
+        let moved: Vec<(u128, &str)> = advanced
+            .iter()
+            .filter(|task| task.from != task.to)
+            .map(|task| (task.task, task.path.as_str()))
+            .collect();
+        record(call, &partition.task_transitions, &moved)?;
+        failed.extend(
+            advanced
+                .iter()
+                .filter(|task| {
+                    task.from != task.to
+                        && matches!(task.to, TaskState::Error | TaskState::BlockedByFailures)
+                })
+                .map(|task| task.task),
+        );
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let values = [
+        Value::uuids(&failed),
+        Value::time(call.now),
+        Value::text(call.actor),
+    ];
+    call.session
+        .run(&RECORD_FAILURES, "tasker._record_failures", &values)
+}
+
+/// Writes history rows of tasks into a partition of the history.
+pub(super) fn record(call: &Call, table: &str, rows: &[(u128, &str)]) -> Result<(), Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let records = rows.iter().map(|&(task, path)| [uuid(task), text(path)]);
+    let values = [
+        Value::rows(c"_task_record", records),
+        Value::time(call.now),
+        Value::text(call.actor),
+    ];
+    call.session.run(&RECORD, table, &values)
+}
+
+/// Locks tasks without waiting and gives those that could be had.
+pub(super) fn lock_without_waiting(call: &Call, mut tasks: Vec<u128>) -> Result<Vec<u128>, Error> {
+    tasks.sort_unstable();
+    tasks.dedup();
+    let mut locked = Vec::new();
+    for (partition, tasks) in partitions::group(call.session, tasks, |&task| task)? {
+        let values = [Value::uuids(&tasks)];
+        locked.extend(
+            call.session
+                .rows(&LOCK_SKIPPING, &partition.tasks, &values, |row| {
+                    Ok(row.uuid(0))
+                })?,
+        );
+    }
+    Ok(locked)
+}
+
+fn update(call: &Call, table: &str, advanced: &[Advanced]) -> Result<(), Error> {
+    let rows = advanced.iter().map(|task| {
+        [
+            uuid(task.task),
+            text(task.to.as_str()),
+            int4(task.counters.running),
+            int4(task.counters.waiting_retry),
+            int4(task.counters.failed),
+            bool(task.to.is_terminal()),
+        ]
+    });
+    let values = [Value::rows(c"_task_change", rows), Value::time(call.now)];
+    call.session.run(&UPDATE, table, &values)
+}

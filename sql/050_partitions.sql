@@ -1,0 +1,103 @@
+-- The partitions of the tables that grow with the work: one range of keys, so one span of time, has one partition in each of them, and leaves by being dropped.
+-- A partition's name says its range: steps_p20260105_20260112 holds the steps of tasks created from January 5 to 11, UTC. The library addresses partitions by that name.
+-- Not here: retention, which drops them.
+
+create function tasker._partitioned_tables()
+returns table (table_name text, key_column text, storage text, indexes text[])
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $function$
+  values
+    -- An index on what changes in a task or a step would make each change write every index anew.
+    ('tasks', 'task_uuid', 'fillfactor = 70', '{}'::text[]),
+    ('steps', 'step_uuid', 'fillfactor = 50', '{}'),
+    -- task_history
+    ('task_transitions', null, 'fillfactor = 100', array['create index %1$I on tasker.%2$I (task_uuid)']),
+    -- step_history, and a whole task's steps by range
+    ('step_transitions', null, 'fillfactor = 100', array['create index %1$I on tasker.%2$I (step_uuid)']),
+    -- one open entry a task
+    ('dead_letters', null, 'fillfactor = 100', array['create unique index %1$I on tasker.%2$I (task_uuid) where resolution = ''pending'''])
+$function$;
+comment on function tasker._partitioned_tables() is 'The tables that are partitioned by key, with the primary key and the indexes that each partition has.';
+
+create function tasker._partition_bound(p_day date) returns uuid
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $function$
+  -- The first 48 bits of a UUIDv7 are milliseconds since 1970 (RFC 9562, section 5.7).
+  select (lpad(to_hex((p_day - date '1970-01-01')::bigint * 86400000), 12, '0') || repeat('0', 20))::uuid
+$function$;
+comment on function tasker._partition_bound(date) is 'The least key of tasks created on a day (UTC) or later.';
+
+create function tasker._partition_ranges() returns table (suffix text, starts_on date, ends_on date)
+language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+  select p.suffix, to_date(substr(p.suffix, 2, 8), 'YYYYMMDD'), to_date(substr(p.suffix, 11, 8), 'YYYYMMDD')
+  from pg_inherits i
+  join pg_class c on c.oid = i.inhrelid
+  cross join lateral (select substring(c.relname from '^steps_(p\d{8}_\d{8})$') as suffix) p
+  where i.inhparent = 'tasker.steps'::regclass and p.suffix is not null
+$function$;
+comment on function tasker._partition_ranges() is 'The ranges of keys that have partitions, by the names of those.';
+
+create function tasker._make_partitions(p_at timestamptz) returns text
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_day date := (p_at at time zone 'UTC')::date;
+  v_days integer := tasker._partition_days();
+  v_starts_on date;
+  v_ends_on date;
+  v_suffix text;
+  v_table record;
+  v_index text;
+  v_count integer;
+begin
+  -- One session makes them; who comes second waits and finds them made.
+  perform pg_advisory_xact_lock(1414742859, 2);
+  select r.suffix into v_suffix from tasker._partition_ranges() r where r.starts_on <= v_day and r.ends_on > v_day;
+  if found then
+    return v_suffix;
+  end if;
+  -- Whole spans since 1970, cut where a neighbour of another length is in the way.
+  v_starts_on := date '1970-01-01' + (v_day - date '1970-01-01') / v_days * v_days;
+  v_ends_on := v_starts_on + v_days;
+  select greatest(v_starts_on, max(r.ends_on) filter (where r.ends_on <= v_day)), least(v_ends_on, min(r.starts_on) filter (where r.starts_on > v_day))
+  into v_starts_on, v_ends_on
+  from tasker._partition_ranges() r;
+  v_suffix := format('p%s_%s', to_char(v_starts_on, 'YYYYMMDD'), to_char(v_ends_on, 'YYYYMMDD'));
+
+  for v_table in select t.* from tasker._partitioned_tables() t loop
+    execute format('create table tasker.%I (like tasker.%I including defaults including constraints) with (%s)', v_table.table_name || '_' || v_suffix,
+      v_table.table_name, v_table.storage);
+    if v_table.key_column is not null then
+      execute format('alter table tasker.%I add constraint %I primary key (%I)', v_table.table_name || '_' || v_suffix,
+        v_table.table_name || '_' || v_suffix || '_pkey', v_table.key_column);
+    end if;
+    v_count := 0;
+    foreach v_index in array v_table.indexes loop
+      v_count := v_count + 1;
+      execute format(v_index, v_table.table_name || '_' || v_suffix || '_idx' || v_count, v_table.table_name || '_' || v_suffix);
+    end loop;
+    execute format('alter table tasker.%I attach partition tasker.%I for values from (%L) to (%L)', v_table.table_name,
+      v_table.table_name || '_' || v_suffix, tasker._partition_bound(v_starts_on), tasker._partition_bound(v_ends_on));
+  end loop;
+  return v_suffix;
+end
+$function$;
+comment on function tasker._make_partitions(timestamptz) is
+  'Makes the partitions for tasks created at a time where there are none, tasker.partition_days long, and gives the suffix of their names.';
+
+create function tasker._make_partitions_ahead(p_now timestamptz) returns bigint
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_today date := (p_now at time zone 'UTC')::date;
+  v_ends_on date;
+begin
+  select r.ends_on into v_ends_on from tasker._partition_ranges() r where r.starts_on <= v_today and r.ends_on > v_today;
+  if v_ends_on is null then
+    perform tasker._make_partitions(p_now);
+    return 1;
+  elsif v_today >= v_ends_on - 1 and not exists (select from tasker._partition_ranges() r where r.starts_on = v_ends_on) then
+    perform tasker._make_partitions(v_ends_on::timestamp at time zone 'UTC');
+    return 1;
+  end if;
+  return 0;
+end
+$function$;
+comment on function tasker._make_partitions_ahead(timestamptz) is
+  'Makes the partitions for tasks created now, and on the last day of a range those of the next, where there are none, and says how many ranges it made.';
