@@ -110,7 +110,7 @@ async fn measured(work: Work) -> anyhow::Result<Spent> {
 /// Measures the work and holds it against its bounds.
 async fn costs_no_more_than_its_bounds(work: Work) -> anyhow::Result<()> {
     let spent = measured(work).await?;
-    let steps = (work.tasks() * work.steps_a_task()) as f64;
+    let steps = f64::from(i32::try_from(work.tasks() * work.steps_a_task())?);
     let mut dearer = Vec::new();
     for bound in BOUNDS.iter().filter(|bound| bound.work == work) {
         let counts = [
@@ -129,7 +129,7 @@ async fn costs_no_more_than_its_bounds(work: Work) -> anyhow::Result<()> {
                 continue;
             };
             assert!(count > 0, "{work:?} took no {what}: nothing was counted");
-            let each = count as f64 / steps;
+            let each = f64::from(i32::try_from(count)?) / steps;
             eprintln!("{work:?}: {each:.3} {what} a step, at most {most}");
             if each > most {
                 dearer.push(format!("{each:.3} {what} a step, more than {most}"));

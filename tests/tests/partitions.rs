@@ -216,10 +216,10 @@ async fn maintenance_makes_the_next_range_on_the_last_day_of_one() -> anyhow::Re
     let mut sql = scenario().await?;
     let first = range("2029-12-27", "2030-01-03");
     let next = range("2030-01-03", "2030-01-10");
-    assert_eq!(ranges(&mut sql).await?, [first.clone()]);
+    assert_eq!(ranges(&mut sql).await?, std::slice::from_ref(&first));
     sql.clock(DAY - 1).await?;
     assert_eq!(made_by_maintenance(&mut sql).await?, 0);
-    assert_eq!(ranges(&mut sql).await?, [first.clone()]);
+    assert_eq!(ranges(&mut sql).await?, std::slice::from_ref(&first));
     sql.clock(DAY).await?;
     assert_eq!(made_by_maintenance(&mut sql).await?, 1);
     let both = [first, next];
@@ -255,7 +255,10 @@ async fn with_a_range_a_day_maintenance_is_always_a_range_ahead() -> anyhow::Res
     sql.run("set local tasker.partition_days = 1").await?;
     for day in 2..6 {
         sql.clock(day * DAY).await?;
-        while made_by_maintenance(&mut sql).await? > 0 {}
+        // The day's own range, then the next one.
+        for _ in 0..2 {
+            made_by_maintenance(&mut sql).await?;
+        }
         let before = ranges(&mut sql).await?;
         create_on(&mut sql, day + 1).await?;
         assert_eq!(ranges(&mut sql).await?, before, "day {day}");
