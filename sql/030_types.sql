@@ -163,7 +163,9 @@ create type tasker._to_be_claimed as (
   step_type text,
   handler text,
   results jsonb,
-  timeout_seconds integer
+  timeout_seconds integer,
+  dependency text,
+  result jsonb
 );
 
 create type tasker._dependency as (

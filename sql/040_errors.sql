@@ -66,22 +66,9 @@ comment on function tasker._require_batch(text, integer) is 'Refuses a batch bel
 create function tasker._require_call(p_worker_id text, p_what text, p_count integer, p_lease interval) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 begin
-  -- Each check says itself what is wrong; none is called when all is well.
-  if length(p_worker_id) between 1 and 200 and p_count between 0 and tasker._max_batch()
-    and p_lease between interval '1 second' and interval '1 day' then
-    return;
-  end if;
   perform tasker._require_worker_id(p_worker_id);
   perform tasker._require_batch(p_what, p_count);
   perform tasker._require_lease(p_lease);
 end
 $function$;
 comment on function tasker._require_call(text, text, integer, interval) is 'Refuses what a claiming or finishing worker may not ask for (22023, TK022).';
-
-create function tasker._lease_ms(p_lease interval) returns bigint
-language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp as $function$
-begin
-  return extract(epoch from p_lease) * 1000;
-end
-$function$;
-comment on function tasker._lease_ms(interval) is 'A lease in milliseconds.';

@@ -8,7 +8,7 @@ language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $f
   values
     -- An index on what changes in a task or a step would make each change write every index anew.
     ('tasks', 'task_uuid', 'fillfactor = 70', '{}'::text[]),
-    ('steps', 'step_uuid', 'fillfactor = 50', '{}'),
+    ('steps', 'step_uuid', 'fillfactor = 45', '{}'),
     -- task_history
     ('task_transitions', null, 'fillfactor = 100', array['create index %1$I on tasker.%2$I (task_uuid)']),
     -- step_history, and a whole task's steps by range
@@ -35,52 +35,57 @@ language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $fu
 $function$;
 comment on function tasker._partition_ranges() is 'The ranges of keys that have partitions, by the names of those.';
 
-create function tasker._make_partitions(p_at timestamptz) returns text
+create function tasker._make_partitions(p_at timestamptz, out suffix text, out starts_on date, out ends_on date)
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
   v_day date := (p_at at time zone 'UTC')::date;
   v_days integer := tasker._partition_days();
-  v_starts_on date;
-  v_ends_on date;
-  v_suffix text;
   v_table record;
   v_index text;
   v_count integer;
 begin
   -- One session makes them; who comes second waits and finds them made.
   perform pg_advisory_xact_lock(1414742859, 2);
-  select r.suffix into v_suffix from tasker._partition_ranges() r where r.starts_on <= v_day and r.ends_on > v_day;
+  select r.suffix, r.starts_on, r.ends_on into suffix, starts_on, ends_on
+  from tasker._partition_ranges() r where r.starts_on <= v_day and r.ends_on > v_day;
   if found then
-    return v_suffix;
+    return;
   end if;
   -- Whole spans since 1970, cut where a neighbour of another length is in the way.
-  v_starts_on := date '1970-01-01' + (v_day - date '1970-01-01') / v_days * v_days;
-  v_ends_on := v_starts_on + v_days;
-  select greatest(v_starts_on, max(r.ends_on) filter (where r.ends_on <= v_day)), least(v_ends_on, min(r.starts_on) filter (where r.starts_on > v_day))
-  into v_starts_on, v_ends_on
+  starts_on := date '1970-01-01' + (v_day - date '1970-01-01') / v_days * v_days;
+  ends_on := starts_on + v_days;
+  select greatest(_make_partitions.starts_on, max(r.ends_on) filter (where r.ends_on <= v_day)),
+    least(_make_partitions.ends_on, min(r.starts_on) filter (where r.starts_on > v_day))
+  into starts_on, ends_on
   from tasker._partition_ranges() r;
-  v_suffix := format('p%s_%s', to_char(v_starts_on, 'YYYYMMDD'), to_char(v_ends_on, 'YYYYMMDD'));
+  suffix := format('p%s_%s', to_char(starts_on, 'YYYYMMDD'), to_char(ends_on, 'YYYYMMDD'));
+  -- Made since this transaction's snapshot was taken, so that the list of ranges doesn't show it; or detached and kept.
+  if to_regclass(format('tasker.%I', 'steps_' || suffix)) is not null then
+    if not exists (select from pg_partition_ancestors(to_regclass(format('tasker.%I', 'steps_' || suffix))) a where a.relid = 'tasker.steps'::regclass) then
+      perform tasker._raise('55000', format('the partitions %s were detached and are still there', suffix), null, 'Drop those tables, or attach them again.');
+    end if;
+    return;
+  end if;
 
   for v_table in select t.* from tasker._partitioned_tables() t loop
-    execute format('create table tasker.%I (like tasker.%I including defaults including constraints) with (%s)', v_table.table_name || '_' || v_suffix,
+    execute format('create table tasker.%I (like tasker.%I including defaults including constraints) with (%s)', v_table.table_name || '_' || suffix,
       v_table.table_name, v_table.storage);
     if v_table.key_column is not null then
-      execute format('alter table tasker.%I add constraint %I primary key (%I)', v_table.table_name || '_' || v_suffix,
-        v_table.table_name || '_' || v_suffix || '_pkey', v_table.key_column);
+      execute format('alter table tasker.%I add constraint %I primary key (%I)', v_table.table_name || '_' || suffix,
+        v_table.table_name || '_' || suffix || '_pkey', v_table.key_column);
     end if;
     v_count := 0;
     foreach v_index in array v_table.indexes loop
       v_count := v_count + 1;
-      execute format(v_index, v_table.table_name || '_' || v_suffix || '_idx' || v_count, v_table.table_name || '_' || v_suffix);
+      execute format(v_index, v_table.table_name || '_' || suffix || '_idx' || v_count, v_table.table_name || '_' || suffix);
     end loop;
     execute format('alter table tasker.%I attach partition tasker.%I for values from (%L) to (%L)', v_table.table_name,
-      v_table.table_name || '_' || v_suffix, tasker._partition_bound(v_starts_on), tasker._partition_bound(v_ends_on));
+      v_table.table_name || '_' || suffix, tasker._partition_bound(starts_on), tasker._partition_bound(ends_on));
   end loop;
-  return v_suffix;
 end
 $function$;
 comment on function tasker._make_partitions(timestamptz) is
-  'Makes the partitions for tasks created at a time where there are none, tasker.partition_days long, and gives the suffix of their names.';
+  'Makes the partitions for tasks created at a time where there are none, tasker.partition_days long, and gives their range and the suffix of their names.';
 
 create function tasker._make_partitions_ahead(p_now timestamptz) returns bigint
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$

@@ -81,7 +81,9 @@ begin
     'idempotency_key', create_task.idempotency_key, 'priority', create_task.priority, 'run_at', create_task.run_at,
     'correlation_id', create_task.correlation_id, 'parent_correlation_id', create_task.parent_correlation_id, 'tags', create_task.tags,
     'initiator', create_task.initiator, 'source_system', create_task.source_system, 'reason', create_task.reason)), tasker._now(), tasker._actor());
-  perform tasker._raise_refused(v_created.refused);
+  if v_created.refused is not null then
+    perform tasker._raise_refused(v_created.refused);
+  end if;
   return v_created.task_uuids[1];
 end
 $function$;

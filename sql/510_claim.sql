@@ -7,10 +7,16 @@ language plpgsql volatile parallel unsafe security definer set search_path = pg_
 declare
   v_claimed tasker._finished;
 begin
-  perform tasker._require_call(claim_steps.worker_id, 'max_steps', claim_steps.max_steps, claim_steps.lease);
-  v_claimed := tasker._claim(claim_steps.worker_id, coalesce(claim_steps.namespaces, '{}'), claim_steps.max_steps, tasker._lease_ms(claim_steps.lease),
-    claim_steps.handlers, tasker._now());
-  perform tasker._raise_refused(v_claimed.refused);
+  -- The checks say themselves what is wrong; a call that is well asks none of them.
+  if not coalesce(length(claim_steps.worker_id) between 1 and 200 and claim_steps.max_steps between 0 and tasker._max_batch()
+    and claim_steps.lease between interval '1 second' and interval '1 day', false) then
+    perform tasker._require_call(claim_steps.worker_id, 'max_steps', claim_steps.max_steps, claim_steps.lease);
+  end if;
+  v_claimed := tasker._claim(claim_steps.worker_id, coalesce(claim_steps.namespaces, '{}'), claim_steps.max_steps,
+    (extract(epoch from claim_steps.lease) * 1000)::bigint, claim_steps.handlers, tasker._now());
+  if v_claimed.refused is not null then
+    perform tasker._raise_refused(v_claimed.refused);
+  end if;
   return query select c.* from unnest(v_claimed.claimed) c;
 end
 $function$;

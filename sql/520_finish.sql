@@ -21,21 +21,34 @@ declare
   v_finished tasker._finished;
   v_answer tasker.finish_requests;
 begin
-  perform tasker._require_call(finish_steps.worker_id, 'claim_next', finish_steps.claim_next, finish_steps.lease);
+  -- The checks say themselves what is wrong; a call that is well asks none of them.
+  if not coalesce(length(finish_steps.worker_id) between 1 and 200 and finish_steps.claim_next between 0 and tasker._max_batch()
+    and finish_steps.lease between interval '1 second' and interval '1 day' and jsonb_typeof(finish_steps.outcomes) = 'array', false) then
+    perform tasker._require_call(finish_steps.worker_id, 'claim_next', finish_steps.claim_next, finish_steps.lease);
+    perform tasker._require_outcomes(finish_steps.outcomes);
+  elsif jsonb_array_length(finish_steps.outcomes) > tasker._max_batch() then
+    perform tasker._require_outcomes(finish_steps.outcomes);
+  end if;
   if finish_steps.request_id is not null then
-    v_answer := tasker._repeat_answer(finish_steps.request_id, finish_steps.worker_id);
-    if v_answer.request_id is not null then
+    select f.* into v_answer from tasker.finish_requests f where f.request_id = finish_steps.request_id;
+    if found then
+      if v_answer.worker_id <> finish_steps.worker_id then
+        perform tasker._raise('22023', format('request_id %s was used by another worker', finish_steps.request_id), null,
+          'Make a new UUID for each call.');
+      end if;
       verdicts := v_answer.verdicts;
       claimed := coalesce(tasker._claimed_rows(tasker._still_held(v_answer)), '{}');
       return;
     end if;
   end if;
 
-  perform tasker._require_outcomes(finish_steps.outcomes);
-  v_finished := tasker._finish(finish_steps.worker_id, finish_steps.outcomes, finish_steps.claim_next, tasker._lease_ms(finish_steps.lease),
+  v_finished := tasker._finish(finish_steps.worker_id, finish_steps.outcomes, finish_steps.claim_next,
+    (extract(epoch from finish_steps.lease) * 1000)::bigint,
     coalesce(finish_steps.namespaces, (select w.namespaces from tasker.workers w where w.worker_id = finish_steps.worker_id), '{}'),
     finish_steps.handlers, v_now);
-  perform tasker._raise_refused(v_finished.refused);
+  if v_finished.refused is not null then
+    perform tasker._raise_refused(v_finished.refused);
+  end if;
   verdicts := v_finished.verdicts;
   claimed := coalesce(v_finished.claimed, '{}');
   if finish_steps.request_id is not null then
@@ -56,20 +69,6 @@ comment on function tasker.finish_steps(text, jsonb, integer, interval, text[], 
   '{step_uuid, attempt, status: complete | fail | release | yield, result | error | checkpoint}; a bad one rejects itself. Without namespaces those that '
   'the worker registered count. A repeated request_id gives the '
   'first answer again, with the claims that are still held. Errors: 22023, TK022, TK030.';
-
-create function tasker._repeat_answer(p_request_id uuid, p_worker_id text) returns tasker.finish_requests
-language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
-declare
-  v_answer tasker.finish_requests;
-begin
-  select f.* into v_answer from tasker.finish_requests f where f.request_id = p_request_id;
-  if v_answer.request_id is not null and v_answer.worker_id <> p_worker_id then
-    perform tasker._raise('22023', format('request_id %s was used by another worker', p_request_id), null, 'Make a new UUID for each call.');
-  end if;
-  return v_answer;
-end
-$function$;
-comment on function tasker._repeat_answer(uuid, text) is 'The answer given to a request_id before, if any (22023 when another worker used it).';
 
 create function tasker._still_held(p_answer tasker.finish_requests) returns uuid[]
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$

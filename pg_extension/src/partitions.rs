@@ -12,7 +12,7 @@ use pgrx::pg_sys::{self, TimestampTz};
 use crate::error::Error;
 use crate::keys;
 use crate::statements::{Session, Statement};
-use crate::values::Value;
+use crate::values::{Row, Value};
 
 const MS_PER_DAY: u128 = 24 * 60 * 60 * 1000;
 /// The bits of a key below its milliseconds.
@@ -41,7 +41,7 @@ const RANGES: Statement = Statement {
 
 const MAKE: Statement = Statement {
     name: "make_partitions",
-    text: "select {}($1)",
+    text: "select r.suffix, r.starts_on - date '1970-01-01', r.ends_on - date '1970-01-01' from {}($1) r",
     rows: None,
     parameters: &[pg_sys::TIMESTAMPTZOID],
 };
@@ -56,8 +56,11 @@ pub(crate) fn of(session: &Session, key: u128) -> Result<Option<Rc<Partition>>, 
         return Ok(Some(partition));
     }
     let ranges = session.rows(&RANGES, "tasker._partition_ranges()", &[], |row| {
-        let days = |column| u128::try_from(row.int4(column)).unwrap_or_default();
-        Ok(Rc::new(Partition::new(row.text(0), days(1), days(2))))
+        Ok(Rc::new(Partition::new(
+            row.text(0),
+            days(row, 1),
+            days(row, 2),
+        )))
     })?;
     KNOWN.set(ranges);
     Ok(known(key))
@@ -69,8 +72,21 @@ pub(crate) fn of_time(session: &Session, at: TimestampTz) -> Result<Rc<Partition
     if let Some(partition) = of(session, key)? {
         return Ok(partition);
     }
-    session.run(&MAKE, "tasker._make_partitions", &[Value::time(at)])?;
-    of(session, key)?.ok_or(Error::PartitionMissing)
+    // Named by the answer: a transaction whose snapshot is older than the partitions can't see them listed.
+    let made = session.rows(
+        &MAKE,
+        "tasker._make_partitions",
+        &[Value::time(at)],
+        |row| {
+            Ok(Rc::new(Partition::new(
+                row.text(0),
+                days(row, 1),
+                days(row, 2),
+            )))
+        },
+    )?;
+    KNOWN.with_borrow_mut(|known| known.extend(made));
+    known(key).ok_or(Error::PartitionMissing)
 }
 
 /// Items by the partition of their keys, in the order of those; items of no partition are left out.
@@ -93,6 +109,11 @@ pub(crate) fn group<T>(
     }
     groups.sort_by_key(|(partition, _)| partition.first);
     Ok(groups)
+}
+
+/// A day since 1970.
+fn days(row: &Row, column: usize) -> u128 {
+    u128::try_from(row.int4(column)).unwrap_or_default()
 }
 
 fn known(key: u128) -> Option<Rc<Partition>> {
@@ -125,7 +146,9 @@ impl Partition {
         // SAFETY: look-ups in the system's caches by names that end in a zero byte.
         unsafe {
             let schema = pg_sys::get_namespace_oid(c"tasker".as_ptr(), true);
-            pg_sys::get_relname_relid(self.relation.as_ptr(), schema) != pg_sys::InvalidOid
+            let table = pg_sys::get_relname_relid(self.relation.as_ptr(), schema);
+            // One that was detached is a table like any other.
+            table != pg_sys::InvalidOid && pg_sys::get_rel_relispartition(table)
         }
     }
 }

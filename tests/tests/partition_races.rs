@@ -8,7 +8,7 @@ use tasker_client::tasks::create_task_in;
 use tasker_client::{Definition, NewTask};
 use tasker_tests::TestDatabase;
 use tasker_tests::following::{is_blocked_by, new_task, process_of, verified};
-use tasker_tests::partitions::have_one_shape;
+use tasker_tests::partitions::{TABLES, have_one_shape};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
@@ -174,4 +174,41 @@ async fn a_session_works_in_partitions_that_others_have_made_since() -> anyhow::
         }
     }
     verified(database.client()).await
+}
+
+#[tokio::test]
+async fn a_transaction_whose_snapshot_is_older_than_the_partitions_creates_a_task_in_them()
+-> anyhow::Result<()> {
+    let database = database().await?;
+    let mut first = session_on(&database, "2030-01-03").await?;
+    let mut second = session_on(&database, "2030-01-05").await?;
+    second
+        .execute("begin isolation level repeatable read; select count(*) from tasker.templates")
+        .await?;
+    create_task_in(&mut first, &two()?).await?;
+    create_task_in(&mut second, &two()?).await?;
+    second.execute("commit").await?;
+    assert_eq!(rows_in(&database, "tasks").await?, 2);
+    verified(database.client()).await
+}
+
+#[tokio::test]
+async fn partitions_that_were_detached_and_not_dropped_are_neither_read_nor_written()
+-> anyhow::Result<()> {
+    let database = database().await?;
+    let mut session = session_on(&database, "2030-01-03").await?;
+    create_task_in(&mut session, &two()?).await?;
+    let held = claim(&mut session).await?;
+    let mut other = database.session().await?;
+    for table in TABLES {
+        let detach = format!(
+            "alter table tasker.{table} detach partition tasker.{table}_p20300103_20300110"
+        );
+        other.execute(detach.as_str()).await?;
+    }
+    assert_eq!(finish(&mut session, &held).await?, json!(["invalid"]));
+    let refused = create_task_in(&mut session, &two()?).await;
+    let code = refused.as_ref().err().and_then(tasker_client::Error::code);
+    assert_eq!(code, Some("55000"), "{refused:?}");
+    Ok(())
 }

@@ -273,7 +273,8 @@ fn _claim(
             namespaces: &namespaces,
             handlers: handlers.as_deref(),
         };
-        let claimed = claim(&call, &taker).and_then(|steps| claimed::rows(session, &steps));
+        let claimed =
+            claim(&call, &taker).and_then(|steps| claimed::rows(session, &steps, &HashMap::new()));
         let (claimed, refused) = values::or_refused(claimed)?;
         let row = values::composite(c"_finished", [None, claimed.flatten(), None, refused]);
         Ok(row.map(|row| session.handed_out(row)))

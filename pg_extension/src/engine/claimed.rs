@@ -31,7 +31,7 @@ const RESULTS: Statement = Statement {
 const ROWS: Statement = Statement {
     name: "claimed_rows",
     text: "select u.step_uuid, row(u.step_uuid, t.task_uuid, s.attempt, s.attempts_used, u.max_attempts, u.namespace, u.template_name, u.template_version,
-             u.step_name, u.step_type, u.handler::pg_catalog.jsonb, t.context, s.inputs, u.results, s.checkpoint, t.correlation_id,
+             u.step_name, u.step_type, u.handler::pg_catalog.jsonb, t.context, s.inputs, coalesce(u.results, pg_catalog.jsonb_build_object(u.dependency, u.result)), s.checkpoint, t.correlation_id,
              t.priority::pg_catalog.int4, u.timeout_seconds, s.lease_expires_at, s.created_at, s.enqueued_at)::tasker.claimed_step
            from pg_catalog.unnest($1) u
            cross join lateral (select s.* from tasker.steps_{} s where s.step_uuid = u.step_uuid) s
@@ -39,6 +39,31 @@ const ROWS: Statement = Statement {
     rows: Some(c"_to_be_claimed"),
     parameters: &[],
 };
+
+/// The results of a step's direct dependencies.
+#[derive(Clone, Copy)]
+enum Results<'a> {
+    /// As they are shown.
+    All(Option<Json>),
+    /// Of the only one, by its name.
+    One(&'a str, Json),
+}
+
+impl<'a> Results<'a> {
+    fn all(self) -> Option<Json> {
+        match self {
+            Self::All(results) => results,
+            Self::One(..) => None,
+        }
+    }
+
+    fn one(self) -> Option<(&'a str, Json)> {
+        match self {
+            Self::All(_) => None,
+            Self::One(name, result) => Some((name, result)),
+        }
+    }
+}
 
 /// A claimed step and the graph it is a part of.
 struct Claimed {
@@ -52,9 +77,13 @@ impl Claimed {
     }
 }
 
-/// The claimed steps as an array of `tasker.claimed_step`, in the order given, each with its context and the results of its direct dependencies; `None` when there are none. It is as
-/// long-lived as the session.
-pub(super) fn rows(session: &Session, keys: &[u128]) -> Result<Option<Datum>, Error> {
+/// The claimed steps as an array of `tasker.claimed_step`, in the order given, each with its context and the results of its direct dependencies; `None` when there are none. `known` are results
+/// that need not be read. It is as long-lived as the session.
+pub(super) fn rows(
+    session: &Session,
+    keys: &[u128],
+    known: &HashMap<u128, Json>,
+) -> Result<Option<Datum>, Error> {
     let graphs = graphs::of_steps(session, keys)?;
     let claimed = keys.iter().filter_map(|&key| {
         let kept = graphs.get(&task_of(key))?.clone();
@@ -62,8 +91,8 @@ pub(super) fn rows(session: &Session, keys: &[u128]) -> Result<Option<Datum>, Er
     });
     let mut found: HashMap<u128, Datum> = HashMap::with_capacity(keys.len());
     for (partition, steps) in partitions::group(session, claimed, |claimed| claimed.key)? {
-        let results = results(session, &partition.steps, &steps)?;
-        let asked: Vec<[Field; 11]> = steps
+        let results = results(session, &partition.steps, &steps, known)?;
+        let asked: Vec<[Field; 13]> = steps
             .iter()
             .zip(results)
             .map(|(claimed, results)| to_be_claimed(claimed, results))
@@ -81,11 +110,24 @@ pub(super) fn rows(session: &Session, keys: &[u128]) -> Result<Option<Datum>, Er
     Ok(values::composites(&ordered))
 }
 
-fn results(session: &Session, table: &str, steps: &[Claimed]) -> Result<Vec<Option<Json>>, Error> {
+fn results<'a>(
+    session: &Session,
+    table: &str,
+    steps: &'a [Claimed],
+    known: &HashMap<u128, Json>,
+) -> Result<Vec<Results<'a>>, Error> {
     let none = Json::parse(c"{}");
-    let mut results = vec![Some(none); steps.len()];
+    let mut results = vec![Results::All(Some(none)); steps.len()];
     let mut dependencies = Vec::new();
     for (ordinal, claimed) in (0..).zip(steps) {
+        if let [number] = claimed.step()?.dependencies[..] {
+            let key = step_key(task_of(claimed.key), number).unwrap_or_default();
+            if let Some(&result) = known.get(&key) {
+                let name = claimed.kept.step(number as i32)?.name.as_str();
+                results[ordinal as usize] = Results::One(name, result);
+                continue;
+            }
+        }
         for &number in &claimed.step()?.dependencies {
             let key = step_key(task_of(claimed.key), number).unwrap_or_default();
             let name = claimed.kept.step(number as i32)?.name.as_str();
@@ -99,12 +141,12 @@ fn results(session: &Session, table: &str, steps: &[Claimed]) -> Result<Vec<Opti
     for (ordinal, found) in session.rows(&RESULTS, table, &values, |row| {
         Ok((row.int4(0), row.json(1)))
     })? {
-        results[ordinal as usize] = found;
+        results[ordinal as usize] = Results::All(found);
     }
     Ok(results)
 }
 
-fn to_be_claimed(claimed: &Claimed, results: Option<Json>) -> Result<[Field; 11], Error> {
+fn to_be_claimed(claimed: &Claimed, results: Results) -> Result<[Field; 13], Error> {
     let step = claimed.step()?;
     let template = &claimed.kept.template;
     let bounded = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
@@ -118,8 +160,10 @@ fn to_be_claimed(claimed: &Claimed, results: Option<Json>) -> Result<[Field; 11]
         text(&step.name),
         text(step.step_type.as_str()),
         text(claimed.kept.handler_text(claimed.key)),
-        results.and_then(Json::field),
+        results.all().and_then(Json::field),
         step.timeout_seconds.map(bounded).and_then(int4),
+        results.one().and_then(|(name, _)| text(name)),
+        results.one().and_then(|(_, result)| result.field()),
     ])
 }
 
@@ -131,6 +175,8 @@ LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"#
 )]
 fn _claimed_rows(step_uuids: Vec<Uuid>) -> Result<Option<AnyElement>, ErrorReport> {
     let keys: Vec<u128> = step_uuids.iter().map(keys::number).collect();
-    let rows = session(|session| Ok(rows(session, &keys)?.map(|rows| session.handed_out(rows))))?;
+    let rows = session(|session| {
+        Ok(rows(session, &keys, &HashMap::new())?.map(|rows| session.handed_out(rows)))
+    })?;
     Ok(values::answer(rows))
 }

@@ -9,9 +9,10 @@ use pgrx::pg_sys::TimestampTz;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{AnyElement, pg_extern, pg_sys};
 
+use super::Call;
+use super::graphs::{self, Facts};
 use super::requests::{self, Request};
 use super::start::{self, Starting};
-use super::{Call, graphs};
 use crate::compiled::{self, Kept};
 use crate::error::Error;
 use crate::partitions::{self, Partition};
@@ -269,9 +270,16 @@ fn of<'a, T>(tasks: &'a [Task], indexes: &[usize], value: impl Fn(&'a Task) -> T
 fn insert(call: &Call, tasks: &[Task]) -> Result<(), Error> {
     let partition = partitions::of_time(call.session, call.now)?;
     insert_rows(call, &partition, tasks)?;
-    let known: Vec<(u128, i32)> = tasks
+    let known: Vec<(u128, Facts)> = tasks
         .iter()
-        .map(|task| (task.key, task.template.kept.id))
+        .map(|task| {
+            let facts = Facts {
+                template_id: task.template.kept.id,
+                priority: task.request.priority,
+                correlation_id: task.request.correlation_id.unwrap_or(task.key),
+            };
+            (task.key, facts)
+        })
         .collect();
     graphs::remember(&known);
     let starting: Vec<Starting> = tasks

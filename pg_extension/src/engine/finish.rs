@@ -81,19 +81,19 @@ fn finish(
     outcomes: Json,
     taker: &Taker,
 ) -> Result<(Option<Json>, Option<Datum>, Vec<u128>), Error> {
-    let (judgements, mut steps) = record(call, outcomes, taker)?;
+    let (judgements, mut steps, known) = record(call, outcomes, taker)?;
     let limit = taker.limit - steps.len();
     steps.extend(claim::claim(call, &Taker { limit, ..*taker })?);
-    let rows = claimed::rows(call.session, &steps)?;
+    let rows = claimed::rows(call.session, &steps, &known)?;
     Ok((Some(verdicts(&judgements)), rows, steps))
 }
 
-/// Records outcomes and gives their verdicts, and the steps that were handed over.
+/// Records outcomes and gives their verdicts, the steps that were handed over, and the results that are known now.
 fn record(
     call: &Call,
     outcomes: Json,
     taker: &Taker,
-) -> Result<(Vec<Judgement>, Vec<u128>), Error> {
+) -> Result<(Vec<Judgement>, Vec<u128>, HashMap<u128, Json>), Error> {
     let outcomes = outcomes::read(call.session, outcomes)?;
     let mut steps: Vec<u128> = outcomes
         .iter()
@@ -104,7 +104,7 @@ fn record(
             .into_iter()
             .map(|outcome| judge(outcome, None, true))
             .collect();
-        return Ok((judgements, Vec::new()));
+        return Ok((judgements, Vec::new(), HashMap::new()));
     }
     let asked: HashSet<u128> = steps.iter().copied().collect();
     // The union of the steps and their dependents, in one ordered walk.
@@ -151,7 +151,12 @@ fn record(
         .filter(|row| row.state == StepState::Pending)
         .collect();
     let handed_over = settle::settle(call, &settlements, &dependents, Some(taker))?;
-    Ok((judgements, handed_over))
+    let known = settlements
+        .iter()
+        .filter(|settlement| settlement.to == StepState::Complete)
+        .filter_map(|settlement| Some((settlement.row.key, settlement.result?)))
+        .collect();
+    Ok((judgements, handed_over, known))
 }
 
 fn standing(said: &Said, row: &StepRow, result: Option<Json>) -> Standing {

@@ -1,4 +1,4 @@
-//! The compiled template of a task. A task's template never changes, so it is looked up once.
+//! What never changes of a task, looked up once: its template, its priority, its correlation id.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,30 +16,38 @@ use crate::values::Value;
 /// Tasks remembered at most; then all are forgotten.
 const MAX_KNOWN: usize = 20_000;
 
-const TEMPLATES: Statement = Statement {
-    name: "templates_of_tasks",
-    text: "select t.task_uuid, t.template_id from pg_catalog.unnest($1) u(task_uuid)
-           cross join lateral (select t.task_uuid, t.template_id from {} t where t.task_uuid = u.task_uuid) t",
+/// What never changes of a task.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts {
+    pub(super) template_id: i32,
+    pub(super) priority: i32,
+    pub(super) correlation_id: u128,
+}
+
+const FACTS: Statement = Statement {
+    name: "facts_of_tasks",
+    text: "select t.* from pg_catalog.unnest($1) u(task_uuid) cross join lateral (
+             select t.task_uuid, t.template_id, t.priority, t.correlation_id from {} t where t.task_uuid = u.task_uuid) t",
     rows: None,
     parameters: &[pg_sys::UUIDARRAYOID],
 };
 
 thread_local! {
-    static KNOWN: RefCell<HashMap<u128, i32>> = RefCell::default();
+    static KNOWN: RefCell<HashMap<u128, Facts>> = RefCell::default();
 }
 
-/// The templates of the tasks that steps belong to, by task; a task that isn't there has none.
-pub(super) fn of_steps(
+/// The facts of the tasks that steps belong to, by task; a task that isn't there has none.
+pub(super) fn facts(
     session: &Session,
-    steps: &[u128],
-) -> Result<HashMap<u128, Rc<Kept>>, Error> {
+    steps: impl IntoIterator<Item = u128>,
+) -> Result<HashMap<u128, Facts>, Error> {
     let mut found = HashMap::new();
     let mut unknown = Vec::new();
     KNOWN.with_borrow(|known| {
-        for &step in steps {
+        for step in steps {
             let task = task_of(step);
             match known.get(&task) {
-                Some(&template_id) => drop(found.insert(task, template_id)),
+                Some(&facts) => drop(found.insert(task, facts)),
                 None => unknown.push(task),
             }
         }
@@ -47,23 +55,33 @@ pub(super) fn of_steps(
     unknown.sort_unstable();
     unknown.dedup();
     for (partition, tasks) in partitions::group(session, unknown, |&task| task)? {
-        let rows = session.rows(
-            &TEMPLATES,
-            &partition.tasks,
-            &[Value::uuids(&tasks)],
-            |row| Ok((row.uuid(0), row.int4(1))),
-        )?;
+        let rows = session.rows(&FACTS, &partition.tasks, &[Value::uuids(&tasks)], |row| {
+            let facts = Facts {
+                template_id: row.int4(1),
+                priority: i32::from(row.int2(2)),
+                correlation_id: row.uuid(3),
+            };
+            Ok((row.uuid(0), facts))
+        })?;
         remember(&rows);
         found.extend(rows);
     }
-    found
+    Ok(found)
+}
+
+/// The templates of the tasks that steps belong to, by task; a task that isn't there has none.
+pub(super) fn of_steps(
+    session: &Session,
+    steps: &[u128],
+) -> Result<HashMap<u128, Rc<Kept>>, Error> {
+    facts(session, steps.iter().copied())?
         .into_iter()
-        .map(|(task, template_id)| Ok((task, compiled::template(template_id)?)))
+        .map(|(task, facts)| Ok((task, compiled::template(facts.template_id)?)))
         .collect()
 }
 
-/// Remembers the templates of tasks.
-pub(super) fn remember(tasks: &[(u128, i32)]) {
+/// Remembers the facts of tasks.
+pub(super) fn remember(tasks: &[(u128, Facts)]) {
     KNOWN.with_borrow_mut(|known| {
         if known.len() + tasks.len() > MAX_KNOWN {
             known.clear();

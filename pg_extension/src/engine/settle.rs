@@ -5,20 +5,19 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
-use pgrx::pg_sys::{self, TimestampTz};
-use tasker_rules::key::{step_key, task_of};
+use pgrx::pg_sys::TimestampTz;
+use tasker_rules::key::step_key;
 use tasker_rules::step_state::{StepEvent, StepState};
 
 use super::changes::{self, Change, ENQUEUED, FINISHED};
 use super::messages::{self, Released, Sent};
 use super::rows::StepRow;
 use super::tasks::{self, Delta, Deltas};
-use super::{Call, Taker};
+use super::{Call, Taker, graphs};
 use crate::error::Error;
-use crate::partitions;
 use crate::queue;
-use crate::statements::{Session, Statement};
-use crate::values::{Json, Value};
+use crate::statements::Session;
+use crate::values::Json;
 
 /// A decided change of one step.
 pub(super) struct Settlement {
@@ -35,12 +34,6 @@ pub(super) struct Settlement {
     pub(super) checkpoint: Option<Json>,
 }
 
-/// What the message of a task's step says of the task.
-struct TaskFacts {
-    priority: i32,
-    correlation_id: u128,
-}
-
 /// A dependent that has become ready.
 struct Ready<'a> {
     row: &'a StepRow,
@@ -48,14 +41,6 @@ struct Ready<'a> {
     correlation_id: u128,
     is_handed_over: bool,
 }
-
-const FACTS: Statement = Statement {
-    name: "facts_of_tasks",
-    text: "select t.* from pg_catalog.unnest($1) u(task_uuid) cross join lateral (
-             select t.task_uuid, t.priority, t.correlation_id from {} t where t.task_uuid = u.task_uuid) t",
-    rows: None,
-    parameters: &[pg_sys::UUIDARRAYOID],
-};
 
 /// The keys of the steps that wait for a step.
 pub(super) fn dependents_of(
@@ -158,7 +143,7 @@ fn ready<'a>(session: &Session, waiting: &[(&'a StepRow, i32)]) -> Result<Vec<Re
         .filter(|&&(row, decrement)| becomes_ready(row, decrement))
         .map(|&(row, _)| row)
         .collect();
-    let facts = facts(session, &rows)?;
+    let facts = graphs::facts(session, rows.iter().map(|row| row.key))?;
     let mut ready: Vec<Ready> = rows
         .into_iter()
         .filter_map(|row| {
@@ -173,25 +158,6 @@ fn ready<'a>(session: &Session, waiting: &[(&'a StepRow, i32)]) -> Result<Vec<Re
         .collect();
     ready.sort_by_key(|ready| (Reverse(ready.priority), ready.row.key));
     Ok(ready)
-}
-
-fn facts(session: &Session, rows: &[&StepRow]) -> Result<HashMap<u128, TaskFacts>, Error> {
-    let mut tasks: Vec<u128> = rows.iter().map(|row| task_of(row.key)).collect();
-    tasks.sort_unstable();
-    tasks.dedup();
-    let mut facts = HashMap::with_capacity(tasks.len());
-    for (partition, tasks) in partitions::group(session, tasks, |&task| task)? {
-        facts.extend(
-            session.rows(&FACTS, &partition.tasks, &[Value::uuids(&tasks)], |row| {
-                let facts = TaskFacts {
-                    priority: i32::from(row.int2(1)),
-                    correlation_id: row.uuid(2),
-                };
-                Ok((row.uuid(0), facts))
-            })?,
-        );
-    }
-    Ok(facts)
 }
 
 /// Marks which of the ready steps are handed over: what the taker can run, at most its limit, and not before a visible message of higher priority, which its claim then finds.

@@ -6,6 +6,8 @@
 //! Most messages have priority 0. They are served by PGMQ's own index on the time from which they are visible: hidden ones come last in it and are never walked. Only the others are
 //! in an index of ours, so that the rest don't pay for it.
 
+mod floors;
+
 use std::cell::Cell;
 use std::cmp::Reverse;
 use std::ffi::CString;
@@ -103,6 +105,7 @@ const READ_PARAMETERS: &[pg_sys::Oid] = &[
     pg_sys::TIMESTAMPTZOID,
     pg_sys::TEXTARRAYOID,
     pg_sys::INT4OID,
+    pg_sys::TIMESTAMPTZOID,
 ];
 
 const SEND: Statement = Statement {
@@ -125,7 +128,7 @@ const READ_BY_PRIORITY: Statement = Statement {
         priority!(),
         ", 0), m.vt from (",
         read_prioritised!(">"),
-        " union all select m.msg_id, m.vt, m.message from (select m.msg_id, m.vt, m.message from {} m where coalesce(m.message ->> 'priority', '0') = '0' and m.vt <= $1 and ",
+        " union all select m.msg_id, m.vt, m.message from (select m.msg_id, m.vt, m.message from {} m where coalesce(m.message ->> 'priority', '0') = '0' and m.vt >= $4 and m.vt <= $1 and ",
         is_for!("$2"),
         " order by m.vt limit $3 for update skip locked) m union all ",
         read_prioritised!("<"),
@@ -142,7 +145,7 @@ const READ_OLDEST: Statement = Statement {
         step_of!(),
         ", coalesce(",
         priority!(),
-        ", 0), m.vt from {} m where m.vt <= $1 and ",
+        ", 0), m.vt from {} m where m.vt >= $4 and m.vt <= $1 and ",
         is_for!("$2"),
         " order by m.vt limit $3 for update skip locked"
     ),
@@ -343,11 +346,13 @@ pub(crate) fn read(
     } else {
         &READ_BY_PRIORITY
     };
-    let count = i32::try_from(count).unwrap_or(i32::MAX);
+    let floor = floors::of(queue_name, handlers, now);
+    let limit = i32::try_from(count).unwrap_or(i32::MAX);
     let values = [
         Value::time(now),
         handlers_value(handlers),
-        Value::int4(count),
+        Value::int4(limit),
+        Value::time(floor.from()),
     ];
     let mut met = session.rows(statement, &table(session, queue_name)?, &values, |row| {
         Ok(Met {
@@ -357,6 +362,12 @@ pub(crate) fn read(
             visible_at: row.int8(3),
         })
     })?;
+    let oldest = met
+        .iter()
+        .filter(|met| met.priority == 0)
+        .map(|met| met.visible_at)
+        .min();
+    floor.raise(oldest, met.len(), met.len() < count);
     // The index leaves those of equal age in any order.
     met.sort_unstable_by_key(|met: &Met| (Reverse(met.priority), met.visible_at, met.msg_id));
     Ok(met)
