@@ -48,6 +48,7 @@ pub(crate) async fn drain(
 ) -> anyhow::Result<Drain> {
     let tasks = (steps / shape.steps()).max(1);
     let steps = tasks * shape.steps();
+    meter.vacuum().await?;
     meter.checkpoint().await?;
     let backlog = creation::bulk(stage, shape, UNSERVED, tasks).await?;
     let before = meter.counters().await?;

@@ -128,11 +128,13 @@ async fn figures(
     // What is counted below is the drains' alone.
     worker.end().await?;
     server.end().await?;
+    meter.switch_autovacuum(false).await?;
     let drains = drains(stage, meter, extent).await?;
     say("draining independent steps, then fan-outs");
     let (steps, with) = (extent.backlog_steps, FAN_OUT_CONNECTIONS);
     let independent = drain::drain(stage, meter, Shape::Noop, steps, with).await?;
     let fan_out = drain::drain(stage, meter, Shape::FanOut, steps, with).await?;
+    meter.switch_autovacuum(true).await?;
     say("one task of many steps");
     let one_task = one_task::sizes(stage, extent).await?;
     Ok(Figures {

@@ -166,6 +166,21 @@ impl Meter {
         Ok(())
     }
 
+    /// Clears away what was left behind, so that what comes next finds the tables as a vacuumed database has them.
+    pub(crate) async fn vacuum(&mut self) -> anyhow::Result<()> {
+        self.session.execute("vacuum").await?;
+        Ok(())
+    }
+
+    /// Lets autovacuum run or not, in the whole server: when it would, is chance.
+    pub(crate) async fn switch_autovacuum(&mut self, on: bool) -> anyhow::Result<()> {
+        let setting = if on { "on" } else { "off" };
+        let alter = format!("alter system set autovacuum = {setting}");
+        self.session.execute(alter.as_str()).await?;
+        self.session.execute("select pg_reload_conf()").await?;
+        Ok(())
+    }
+
     /// The times of a task; none while it is under way.
     pub(crate) async fn task_times(
         &mut self,

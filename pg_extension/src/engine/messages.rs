@@ -66,6 +66,20 @@ pub(super) fn pair(messages: &[Sent], released: &mut Vec<Released>) -> Vec<Optio
     reused
 }
 
+/// Gives messages that are visible now times of their own, a microsecond apart and just past, so that their order in the index on times is theirs, and a claim that begins at the oldest one
+/// left walks over none that is gone.
+pub(super) fn spread(call: &Call, messages: &mut [Sent]) {
+    let mut at = call.now;
+    for message in messages
+        .iter_mut()
+        .rev()
+        .filter(|message| message.visible_at <= call.now)
+    {
+        message.visible_at = at;
+        at -= 1;
+    }
+}
+
 /// Sends those messages that take over no row, and gives the ids of all in the same order.
 pub(super) fn send(
     call: &Call,

@@ -93,7 +93,8 @@ pub(super) fn settle(
             })
         })
         .collect();
-    let sent = sent(call, &ready, taker)?;
+    let mut sent = sent(call, &ready, taker)?;
+    messages::spread(call, &mut sent);
     let reused = messages::pair(&sent, &mut released);
     let ids = messages::send(call, &sent, &reused)?;
     changes.extend(

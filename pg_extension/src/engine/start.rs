@@ -93,6 +93,7 @@ pub(super) fn start(
             });
         }
     }
+    messages::spread(call, &mut sent);
     let ids = messages::send(call, &sent, &vec![None; sent.len()])?;
     insert_steps(call, partition, starting, &ids)?;
 
