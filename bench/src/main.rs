@@ -117,7 +117,10 @@ async fn figures(
 ) -> anyhow::Result<Figures> {
     let worker = stage.start_worker()?;
     say("an idle worker");
+    // Autovacuum's own transactions would count too.
+    meter.switch_autovacuum(false).await?;
     let idle_worker_transactions_per_second = latency::idle(meter, extent).await?;
+    meter.switch_autovacuum(true).await?;
     let (server, server_url) = stage.start_server().await?;
     let latency = lone_tasks(stage, meter, options, extent).await?;
     let (sustained, half_load) = under_load(stage, meter, &worker, extent).await?;

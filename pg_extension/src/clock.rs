@@ -14,7 +14,7 @@ thread_local! {
 }
 
 /// Microseconds since 2000, as PostgreSQL counts.
-fn now() -> pg_sys::TimestampTz {
+pub(crate) fn now() -> pg_sys::TimestampTz {
     // SAFETY: reads the system's clock and nothing else.
     SET_AT
         .get()

@@ -1,21 +1,21 @@
 //! From where on a backend reads a queue.
 //!
 //! Claims walk the messages by the time from which they are visible. While an old snapshot is held (a backup, a long report), the entries of messages that are gone can't be taken out of
-//! the index, and they are all at its beginning. So a backend whose read took long for what it found remembers the oldest message that it met and begins there for a while. Older ones can appear meanwhile: sent by a transaction that took long,
-//! or left by one that was rolled back. The next read from the very beginning finds them, a second later, or as much later that such reads take a twentieth of the time.
+//! the index, and they are all at its beginning. So a backend whose read touched far more pages than it has messages to show for remembers the oldest of those and begins there for a while.
+//! Older ones can appear meanwhile: sent by a transaction that took long, or left by one that was rolled back. Reads from the very beginning find them, and come as often as a twentieth of
+//! the time allows.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use pgrx::pg_sys::TimestampTz;
+use pgrx::pg_sys::{self, TimestampTz};
 
-/// A transaction that sends messages mostly commits within so many microseconds; one that takes longer is met by the next read from the beginning.
+/// A transaction that sends messages mostly commits within so many microseconds.
 const USUAL_DELAY: TimestampTz = 50_000;
-/// A read that finds what it walks over takes no longer than this, and this for each message.
-const QUICK: Duration = Duration::from_millis(1);
-const QUICK_PER_MESSAGE: Duration = Duration::from_micros(20);
-const LEAST_PAUSE: Duration = Duration::from_secs(1);
+/// Pages of a read that meets little that is gone: some, and some for each message.
+const USUAL_PAGES: i64 = 300;
+const USUAL_PAGES_A_MESSAGE: i64 = 8;
 /// A read from the beginning is paid for with so many times its own duration.
 const PAUSE_FACTOR: u32 = 20;
 /// Queues and sets of handlers remembered at most.
@@ -24,8 +24,8 @@ const MAX_KNOWN: usize = 1_000;
 #[derive(Clone, Copy)]
 struct Known {
     from: TimestampTz,
-    /// Before then reads begin at `from`; `None` after a single slow read, which may have been slow because its plan was made.
-    next_full: Option<Instant>,
+    /// Before then reads begin at `from`.
+    next_full: Instant,
 }
 
 thread_local! {
@@ -40,7 +40,9 @@ pub(super) struct Floor {
     reader: Reader,
     now: TimestampTz,
     from: TimestampTz,
-    full_since: Option<Instant>,
+    is_full: bool,
+    began: Instant,
+    pages_before: i64,
 }
 
 /// Where a read of the queue for these handlers begins.
@@ -49,14 +51,21 @@ pub(super) fn of(queue_name: &str, handlers: Option<&[String]>, now: TimestampTz
     let began = Instant::now();
     let known = KNOWN.with_borrow(|known| known.get(&reader).copied());
     // A clock that was set back knows nothing of what it will see again.
-    let known =
-        known.filter(|known| known.next_full.is_some_and(|at| at > began) && known.from <= now);
+    let known = known.filter(|known| known.next_full > began && known.from <= now);
     Floor {
         reader,
         now,
         from: known.map_or(TimestampTz::MIN, |known| known.from),
-        full_since: known.is_none().then_some(began),
+        is_full: known.is_none(),
+        began,
+        pages_before: pages(),
     }
+}
+
+/// How many pages this backend has touched in all.
+fn pages() -> i64 {
+    // SAFETY: plain counters of this backend.
+    unsafe { pg_sys::pgBufferUsage.shared_blks_hit + pg_sys::pgBufferUsage.shared_blks_read }
 }
 
 impl Floor {
@@ -65,22 +74,19 @@ impl Floor {
         self.from
     }
 
-    /// Remembers how far the queue is read, where it took long. `oldest` is the oldest of the `count` messages met, `is_all` says that no other is visible.
+    /// Remembers how far the queue is read, where that spares pages. `oldest` is the oldest of the `count` messages met, `is_all` says that no other is visible.
     pub(super) fn raise(self, oldest: Option<TimestampTz>, count: usize, is_all: bool) {
-        let next_full = self.full_since.map(|began| {
-            let took = began.elapsed();
-            let messages = u32::try_from(count).unwrap_or(u32::MAX);
-            let is_quick = took < QUICK + QUICK_PER_MESSAGE * messages;
-            (!is_quick).then(|| Instant::now() + LEAST_PAUSE.max(took * PAUSE_FACTOR))
-        });
+        let messages = i64::try_from(count).unwrap_or(i64::MAX);
+        let usual = USUAL_PAGES.saturating_add(USUAL_PAGES_A_MESSAGE.saturating_mul(messages));
+        let spares_pages = pages() - self.pages_before > usual;
         let met = oldest.or(is_all.then_some(self.now));
         KNOWN.with_borrow_mut(|known| {
             let before = known.remove(&self.reader);
-            let next_full = match next_full {
-                // From the beginning, and quick.
-                Some(None) => return,
-                Some(slow) => before.and(slow),
-                None => before.and_then(|known| known.next_full),
+            let next_full = match before {
+                _ if self.is_full && !spares_pages => return,
+                _ if self.is_full => Instant::now() + self.began.elapsed() * PAUSE_FACTOR,
+                Some(before) => before.next_full,
+                None => return,
             };
             if known.len() >= MAX_KNOWN {
                 known.clear();
