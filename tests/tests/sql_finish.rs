@@ -328,3 +328,37 @@ async fn one_step_at_a_time_raises_what_a_batch_says_as_a_verdict() -> anyhow::R
     );
     sql.verify().await
 }
+
+#[tokio::test]
+async fn messages_of_two_queues_with_the_same_number_are_not_taken_for_each_other()
+-> anyhow::Result<()> {
+    let mut sql = Scenario::new().await?;
+    let steps = "steps: [{name: a, handler: {callable: t}}, {name: b, handler: {callable: t}, dependencies: [a]}]";
+    for namespace in ["left", "right"] {
+        sql.register(&format!(
+            "{{name: chain, namespace_name: {namespace}, version: 1.0.0, {steps}}}"
+        ))
+        .await?;
+    }
+    sql.register("{name: single, namespace_name: right, version: 1.0.0, steps: [{name: a, handler: {callable: t}}]}")
+        .await?;
+    // Message 1 of the left queue is taken over; of the right queue message 2 is, and message 1 is deleted.
+    sql.create("'chain', 'left'").await?;
+    sql.create("'single', 'right'").await?;
+    sql.create("'chain', 'right'").await?;
+    let claimed = sql
+        .rows("select * from tasker.claim_steps('w', '{left,right}', 10)")
+        .await?;
+    assert_eq!(claimed.len(), 3);
+    let outcomes: Vec<Value> = claimed.iter().map(|step| done(step, json!(1))).collect();
+    let outcomes = quoted(&Value::Array(outcomes));
+    let finished = sql
+        .finish_with(&format!(
+            "'w', {outcomes}, claim_next => 10, namespaces => '{{left,right}}'"
+        ))
+        .await?;
+    assert_eq!(finished.names(), ["b", "b"]);
+    let messages = "select (select count(*) from pgmq.q_worker_left_queue) + 10 * (select count(*) from pgmq.q_worker_right_queue)";
+    assert_eq!(sql.value::<i64>(messages).await?, 11);
+    sql.verify().await
+}

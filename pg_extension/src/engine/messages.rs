@@ -54,15 +54,16 @@ pub(super) fn pair(messages: &[Sent], released: &mut Vec<Released>) -> Vec<Optio
         .iter()
         .map(|message| done.get_mut(message.kept.queue_name.as_str())?.pop())
         .collect();
-    let taken: HashSet<i64> = reused.iter().flatten().copied().collect();
-    let is_taken =
-        |message: &Released| message.visible_at.is_none() && taken.contains(&message.msg_id);
-    // Two queues may use the same number; a row stays released where its queue has no message to take it over.
-    let queues: HashSet<String> = messages
+    // Numbers count in each queue anew.
+    let taken: HashSet<(&str, i64)> = messages
         .iter()
-        .map(|message| message.kept.queue_name.clone())
+        .zip(&reused)
+        .filter_map(|(message, id)| Some((message.kept.queue_name.as_str(), (*id)?)))
         .collect();
-    released.retain(|message| !(queues.contains(&message.kept.queue_name) && is_taken(message)));
+    released.retain(|message| {
+        message.visible_at.is_some()
+            || !taken.contains(&(message.kept.queue_name.as_str(), message.msg_id))
+    });
     reused
 }
 
