@@ -119,10 +119,15 @@ pub(crate) fn reuse(
 ) -> Result<Vec<i64>, Error> {
     let mut ordered: Vec<&(i64, Message)> = messages.iter().collect();
     ordered.sort_unstable_by_key(|(id, _)| *id);
+    let ids: Vec<i64> = ordered.iter().map(|(id, _)| *id).collect();
     let rows = ordered
         .into_iter()
         .map(|(id, message)| message.fields(Some(*id)));
-    let values = [Value::rows(c"_message", rows), Value::time(now)];
+    let values = [
+        Value::rows(c"_message", rows),
+        Value::time(now),
+        Value::int8s(&ids),
+    ];
     session.rows(&REUSE, &table(session, queue_name)?, &values, |row| {
         Ok(row.int8(0))
     })
@@ -180,8 +185,9 @@ pub(crate) fn set_visible_at(
         return Ok(());
     }
     messages.sort_unstable();
+    let ids: Vec<i64> = messages.iter().map(|&(id, _)| id).collect();
     let rows = messages.into_iter().map(|(id, at)| [int8(id), int8(at)]);
-    let values = [Value::rows(c"_visibility", rows)];
+    let values = [Value::rows(c"_visibility", rows), Value::int8s(&ids)];
     session.run(&SET_VISIBLE_AT, &table(session, queue_name)?, &values)
 }
 

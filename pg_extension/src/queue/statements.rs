@@ -1,4 +1,7 @@
 //! The statements on a queue's table. `{}` is the table; its columns are PGMQ's.
+//!
+//! A queue that was vacuumed while it was empty counts as empty for the planner, which then reads all of it to join it with the messages given. So each statement also names their ids by
+//! `= any`: whichever side the planner begins with, it reads those only.
 
 use pgrx::pg_sys;
 
@@ -104,23 +107,23 @@ pub(super) const REUSE: Statement = Statement {
     text: "update {} m
            set vt = s.vt, enqueued_at = $2, read_ct = 0, message = pg_catalog.jsonb_build_object('task_uuid', s.task_uuid, 'step_uuid', s.step_uuid,
              'attempt', s.attempt, 'handler', s.handler, 'priority', s.priority, 'correlation_id', s.correlation_id)
-           from pg_catalog.unnest($1) s where m.msg_id = s.msg_id
+           from pg_catalog.unnest($1) s where m.msg_id = s.msg_id and m.msg_id = any ($3)
            returning m.msg_id",
     rows: Some(c"_message"),
-    parameters: &[pg_sys::TIMESTAMPTZOID],
+    parameters: &[pg_sys::TIMESTAMPTZOID, pg_sys::INT8ARRAYOID],
 };
 
 pub(super) const SET_VISIBLE_AT: Statement = Statement {
     name: "queue_set_visible_at",
     text: "update {} m set vt = s.vt, read_ct = m.read_ct + 1
-           from pg_catalog.unnest($1) s where m.msg_id = s.msg_id",
+           from pg_catalog.unnest($1) s where m.msg_id = s.msg_id and m.msg_id = any ($2)",
     rows: Some(c"_visibility"),
-    parameters: &[],
+    parameters: &[pg_sys::INT8ARRAYOID],
 };
 
 pub(super) const DELETE: Statement = Statement {
     name: "queue_delete",
-    text: "delete from {} m using pg_catalog.unnest($1) s(msg_id) where m.msg_id = s.msg_id",
+    text: "delete from {} m where m.msg_id = any ($1)",
     rows: None,
     parameters: &[pg_sys::INT8ARRAYOID],
 };
