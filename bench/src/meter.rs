@@ -89,6 +89,15 @@ pub(crate) struct TaskTimes {
     pub(crate) state: String,
 }
 
+/// Lets autovacuum run or not, in the whole server: when it would, is chance.
+pub(crate) async fn switch_autovacuum(session: &mut PgConnection, on: bool) -> anyhow::Result<()> {
+    let setting = if on { "on" } else { "off" };
+    let alter = format!("alter system set autovacuum = {setting}");
+    session.execute(alter.as_str()).await?;
+    session.execute("select pg_reload_conf()").await?;
+    Ok(())
+}
+
 impl Counters {
     /// What happened since, shared out to so many steps.
     pub(crate) fn per_step_since(self, before: Self, steps: usize) -> Costs {
@@ -172,13 +181,9 @@ impl Meter {
         Ok(())
     }
 
-    /// Lets autovacuum run or not, in the whole server: when it would, is chance.
+    /// Lets autovacuum run or not, in the whole server.
     pub(crate) async fn switch_autovacuum(&mut self, on: bool) -> anyhow::Result<()> {
-        let setting = if on { "on" } else { "off" };
-        let alter = format!("alter system set autovacuum = {setting}");
-        self.session.execute(alter.as_str()).await?;
-        self.session.execute("select pg_reload_conf()").await?;
-        Ok(())
+        switch_autovacuum(&mut self.session, on).await
     }
 
     /// The times of a task; none while it is under way.

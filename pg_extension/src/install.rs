@@ -27,7 +27,6 @@ extension_sql_file!(
         keys::_last_step_uuid,
         keys::_task_of,
         keys::_number_of,
-        payloads::_limit_problem,
         queue::_queue_send,
         queue::_queue_set_visible_at,
         queue::_queue_delete,

@@ -20,11 +20,14 @@ pub(crate) fn uuid(number: u128) -> Uuid {
     Uuid::from_bytes(number.to_be_bytes())
 }
 
+fn unix_microseconds(at: pg_sys::TimestampTz) -> Result<u64, Error> {
+    u64::try_from(at.saturating_add(MICROSECONDS_FROM_1970_TO_2000))
+        .map_err(|_| Error::TimeOutOfRange)
+}
+
 /// The least key of tasks created at a time.
 pub(crate) fn first_key(at: pg_sys::TimestampTz) -> Result<u128, Error> {
-    let microseconds = at.saturating_add(MICROSECONDS_FROM_1970_TO_2000);
-    let microseconds = u128::try_from(microseconds).map_err(|_| Error::TimeOutOfRange)?;
-    Ok((microseconds / 1000) << 80)
+    Ok(u128::from(unix_microseconds(at)? / 1000) << 80)
 }
 
 /// A key from its text: 8, 4, 4, 4 and 12 hexadecimal digits.
@@ -53,11 +56,6 @@ pub(crate) fn number_in_task(step: u128) -> i32 {
     key::number_of(step) as i32
 }
 
-/// The number of the step that a key names.
-pub(crate) fn number_of(step: &Uuid) -> i32 {
-    key::number_of(number(step)) as i32
-}
-
 /// A random number from 0 to 1.
 pub(crate) fn random_unit() -> f64 {
     let bits = (random_bits() >> 32) as u32;
@@ -75,8 +73,7 @@ fn random_bits() -> u64 {
 
 /// Keys for new tasks, made at one time and in rising order.
 pub(crate) fn new_tasks(count: usize, at: pg_sys::TimestampTz) -> Result<Vec<u128>, Error> {
-    let microseconds = at.saturating_add(MICROSECONDS_FROM_1970_TO_2000);
-    let microseconds = u64::try_from(microseconds).map_err(|_| Error::TimeOutOfRange)?;
+    let microseconds = unix_microseconds(at)?;
     // RFC 9562, section 6.2, method 3: the fraction of the millisecond in 12 bits.
     let fraction = ((microseconds % 1000) * 4096 / 1000) as u16;
     let mut keys: Vec<u128> = (0..count)
@@ -118,5 +115,5 @@ fn _task_of(step_uuid: Uuid) -> Uuid {
 /// A step's number within its task.
 #[pg_extern(immutable, parallel_safe)]
 fn _number_of(step_uuid: Uuid) -> i32 {
-    number_of(&step_uuid)
+    number_in_task(number(&step_uuid))
 }

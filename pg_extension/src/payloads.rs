@@ -1,6 +1,5 @@
 //! Payloads held against their schemas. Payloads are parsed here and nowhere else, and only where there is a schema.
 
-use pgrx::pg_extern;
 use serde::Deserialize;
 use serde_json::Value;
 use tasker_rules::payload;
@@ -51,13 +50,21 @@ pub(crate) fn result_violation(
         .and_then(|schema| problem(&schema, &result.to_text())))
 }
 
-/// Which limit a payload's text exceeds, in words that follow its name; null when it keeps to all.
-#[pg_extern(stable, parallel_safe)]
-fn _limit_problem(payload: &str) -> Option<String> {
+/// Which limit a payload exceeds, in words that follow its name.
+pub(crate) fn exceeded_limit(payload: Json) -> Option<String> {
+    /// A level takes at least its own header and an entry for what is in it.
+    const BYTES_A_LEVEL: usize = 8;
+    /// A byte of text may be held as an escape of six characters.
+    const TEXT_A_BYTE: usize = 6;
     let (bytes, depth) = (settings::max_payload_bytes(), settings::max_payload_depth());
-    if payload.len() > bytes {
+    let size = payload.size();
+    if size < depth * BYTES_A_LEVEL && size * TEXT_A_BYTE < bytes {
+        return None;
+    }
+    let text = payload.to_text();
+    if text.len() > bytes {
         Some(format!("is longer than {bytes} bytes"))
-    } else if payload::depth(payload) > depth {
+    } else if payload::depth(&text) > depth {
         Some(format!("is nested deeper than {depth} levels"))
     } else {
         None

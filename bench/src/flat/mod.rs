@@ -13,6 +13,7 @@ use serde::Serialize;
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::distribution::median;
+use crate::meter::switch_autovacuum;
 use crate::options::Extent;
 use crate::report::targets::number;
 use crate::stage::Stage;
@@ -54,11 +55,11 @@ struct Condition {
 pub(crate) async fn conditions(stage: &Stage, extent: Extent) -> anyhow::Result<Vec<Flat>> {
     let mut full = Ground::with_some_finished(stage, "flat_full").await?;
     let full_tables = full_tables(stage, &mut full, extent).await?;
-    statistics::switch_autovacuum(&mut full.session, false).await?;
+    switch_autovacuum(&mut full.session, false).await?;
     let emptied = emptied(stage, &mut full, extent).await?;
     let without_statistics = without_statistics(stage, extent).await?;
     let analysed_while_empty = analysed_while_empty(stage, extent).await?;
-    statistics::switch_autovacuum(&mut full.session, true).await?;
+    switch_autovacuum(&mut full.session, true).await?;
     full.end().await?;
     let held_snapshot = held_snapshot(stage, extent).await?;
     Ok(vec![

@@ -14,15 +14,6 @@ pub(super) async fn settle(session: &mut PgConnection) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Autovacuum of the whole server.
-pub(super) async fn switch_autovacuum(session: &mut PgConnection, on: bool) -> anyhow::Result<()> {
-    let setting = if on { "on" } else { "off" };
-    let alter = format!("alter system set autovacuum = {setting}");
-    session.execute(alter.as_str()).await?;
-    session.execute("select pg_reload_conf()").await?;
-    Ok(())
-}
-
 /// Makes the tables look as if they had never been vacuumed or analysed.
 pub(super) async fn forget(session: &mut PgConnection) -> anyhow::Result<()> {
     let forget = format!(

@@ -15,7 +15,7 @@ use super::fail;
 use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement};
 use super::tasks::{self, Deltas};
-use super::{Call, Taker, claimed};
+use super::{Call, Taker, claimed, names};
 use crate::error::Error;
 use crate::queue::{self, Met};
 use crate::statements::{Statement, session};
@@ -257,9 +257,7 @@ fn _claim(
     handlers: Option<Vec<Option<String>>>,
     now: TimestampWithTimeZone,
 ) -> Result<Option<AnyElement>, ErrorReport> {
-    let namespaces: Vec<String> = namespaces.into_iter().flatten().collect();
-    let handlers: Option<Vec<String>> =
-        handlers.map(|handlers| handlers.into_iter().flatten().collect());
+    let (namespaces, handlers) = (names(namespaces), handlers.map(names));
     let answer = session(|session| {
         let call = Call {
             session,

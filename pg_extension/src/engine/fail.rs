@@ -8,14 +8,12 @@ use serde_json::json;
 use tasker_rules::retry;
 use tasker_rules::step_state::{StepEvent, StepState};
 
-use super::Call;
 use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement};
-use super::{changes, messages};
+use super::{Call, changes, messages, refusable};
 use crate::error::Error;
 use crate::keys;
-use crate::statements::session;
-use crate::values::{self, Json};
+use crate::values::Json;
 
 const AS_ERROR: StepEvent = StepEvent::EnqueueAsErrorForOrchestration;
 
@@ -102,15 +100,10 @@ fn _time_out(
     if step_uuids.is_empty() {
         return Ok(None);
     }
-    Ok(values::refused(session(|session| {
-        let call = Call {
-            session,
-            now: now.into(),
-            actor,
-        };
+    refusable(now, actor, |call| {
         let keys: Vec<u128> = step_uuids.iter().map(keys::number).collect();
         let mut settlements = Vec::with_capacity(keys.len());
-        for row in rows::read(session, keys.clone(), Locking::Held)? {
+        for row in rows::read(call.session, keys.clone(), Locking::Held)? {
             let Some(error) = keys
                 .iter()
                 .zip(&errors)
@@ -120,10 +113,10 @@ fn _time_out(
                 continue;
             };
             let delay = retry_delay_ms(&row, true, None)?;
-            settlements.push(failed(&call, row, Some(error), delay));
+            settlements.push(failed(call, row, Some(error), delay));
         }
-        settle::settle(&call, &settlements, &[], None).map(|_| ())
-    }))?)
+        settle::settle(call, &settlements, &[], None).map(|_| ())
+    })
 }
 
 /// Fails the attempts of steps whose lease ended more than one lease ago, of those given that can be locked without waiting. Until then a step is left to a claim,
@@ -137,12 +130,7 @@ fn _end_leases(
     if step_uuids.is_empty() {
         return Ok(None);
     }
-    Ok(values::refused(session(|session| {
-        let call = Call {
-            session,
-            now: now.into(),
-            actor,
-        };
+    refusable(now, actor, |call| {
         let keys: Vec<u128> = step_uuids.iter().map(keys::number).collect();
         // Looked at before it is locked: a lock makes claims go past a step.
         let ended = |row: &StepRow| {
@@ -151,13 +139,13 @@ fn _end_leases(
                     .left_alone_until
                     .is_some_and(|until: TimestampTz| until <= call.now)
         };
-        let suspects: Vec<u128> = rows::read(session, keys, Locking::Held)?
+        let suspects: Vec<u128> = rows::read(call.session, keys, Locking::Held)?
             .iter()
             .filter(|row| ended(row))
             .map(|row| row.key)
             .collect();
         let mut settlements = Vec::new();
-        for row in rows::read(session, suspects, Locking::Skip)? {
+        for row in rows::read(call.session, suspects, Locking::Skip)? {
             if !ended(&row) {
                 continue;
             }
@@ -168,11 +156,11 @@ fn _end_leases(
                 delay.map(|_| 0)
             };
             let error = lease_expired_error(&row);
-            settlements.push(failed(&call, row, Some(error), delay));
+            settlements.push(failed(call, row, Some(error), delay));
         }
-        settle::settle(&call, &settlements, &[], None)?;
+        settle::settle(call, &settlements, &[], None)?;
         Ok(())
-    }))?)
+    })
 }
 
 /// Cancels steps that have not ended. The caller holds their locks and sees to the task.
@@ -182,14 +170,9 @@ fn _cancel_steps(
     now: TimestampWithTimeZone,
     actor: &str,
 ) -> Result<Option<Vec<Option<String>>>, ErrorReport> {
-    Ok(values::refused(session(|session| {
-        let call = Call {
-            session,
-            now: now.into(),
-            actor,
-        };
+    refusable(now, actor, |call| {
         let keys: Vec<u128> = step_uuids.iter().map(keys::number).collect();
-        let rows: Vec<StepRow> = rows::read(session, keys, Locking::Held)?
+        let rows: Vec<StepRow> = rows::read(call.session, keys, Locking::Held)?
             .into_iter()
             .filter(|row| !row.state.is_terminal())
             .collect();
@@ -215,8 +198,8 @@ fn _cancel_steps(
                 change
             })
             .collect();
-        changes::write(&call, changes, None)?;
-        messages::release(&call, &released)?;
+        changes::write(call, changes, None)?;
+        messages::release(call, &released)?;
         Ok(())
-    }))?)
+    })
 }

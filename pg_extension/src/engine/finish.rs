@@ -14,7 +14,7 @@ use tasker_rules::verdict::{self, OutcomeStatus, Standing, Verdict};
 use super::outcomes::{self, Outcome, Said};
 use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement};
-use super::{Call, Taker, claim, claimed, fail, graphs};
+use super::{Call, Taker, claim, claimed, fail, graphs, names};
 use crate::error::Error;
 use crate::statements::session;
 use crate::values::{self, Json, Value};
@@ -46,9 +46,7 @@ fn _finish(
     handlers: Option<Vec<Option<String>>>,
     now: TimestampWithTimeZone,
 ) -> Result<Option<AnyElement>, ErrorReport> {
-    let namespaces: Vec<String> = namespaces.into_iter().flatten().collect();
-    let handlers: Option<Vec<String>> =
-        handlers.map(|handlers| handlers.into_iter().flatten().collect());
+    let (namespaces, handlers) = (names(namespaces), handlers.map(names));
     let answer = session(|session| {
         let call = Call {
             session,

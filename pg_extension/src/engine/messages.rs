@@ -1,10 +1,9 @@
 //! The messages of steps: sent when a step becomes ready, deleted when it has ended, shown again when it is to run again; and the wake-up of workers.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ffi::CString;
 use std::rc::Rc;
 
-use pgrx::pg_sys::{self, Datum, TimestampTz};
+use pgrx::pg_sys::{self, TimestampTz};
 use pgrx::{IntoDatum, direct_function_call_as_datum};
 use tasker_rules::key::task_of;
 
@@ -173,24 +172,20 @@ pub(super) fn release(call: &Call, released: &[Released]) -> Result<(), Error> {
         if !kept.is_empty() {
             queue::set_visible_at(call.session, queue_name, kept)?;
             // Sleepers learn of it at once: of work that is visible now, and of a retry that may be due before their next poll.
-            wake(namespace)?;
+            wake(namespace);
         }
     }
     Ok(())
 }
 
 /// Wakes the workers of a namespace when this transaction commits; once, however often it is called.
-pub(super) fn wake(namespace: &str) -> Result<(), Error> {
-    let channel =
-        CString::new(format!("tasker_ready_{namespace}")).map_err(|_| Error::NameUnusable)?;
-    let text =
-        |text: &CString| -> Option<Datum> { text.to_string_lossy().into_owned().into_datum() };
+pub(super) fn wake(namespace: &str) {
+    let channel = format!("tasker_ready_{namespace}");
     // SAFETY: takes two texts and gives nothing.
     unsafe {
         direct_function_call_as_datum(
             pg_sys::pg_notify,
-            &[text(&channel), String::new().into_datum()],
+            &[channel.into_datum(), String::new().into_datum()],
         );
     }
-    Ok(())
 }

@@ -20,9 +20,13 @@ mod settle;
 mod start;
 mod tasks;
 
+use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::TimestampTz;
+use pgrx::pg_sys::panic::ErrorReport;
 
-use crate::statements::Session;
+use crate::error::Error;
+use crate::statements::{Session, session};
+use crate::values;
 
 /// What all parts of one call share.
 pub(crate) struct Call<'a> {
@@ -59,4 +63,25 @@ impl Taker<'_> {
     fn serves(&self, namespace: &str) -> bool {
         self.namespaces.iter().any(|name| name == namespace)
     }
+}
+
+/// The names of a list that SQL gave.
+fn names(list: Vec<Option<String>>) -> Vec<String> {
+    list.into_iter().flatten().collect()
+}
+
+/// Does the work of a function that answers only how it refuses, if it does.
+fn refusable(
+    now: TimestampWithTimeZone,
+    actor: &str,
+    work: impl FnOnce(&Call) -> Result<(), Error>,
+) -> Result<Option<Vec<Option<String>>>, ErrorReport> {
+    let done = session(|session| {
+        work(&Call {
+            session,
+            now: now.into(),
+            actor,
+        })
+    });
+    Ok(values::refused(done)?)
 }

@@ -1,13 +1,12 @@
 //! Outcomes as workers report them. A bad one rejects itself, not its batch: nothing is cast before it has been looked at.
 
 use pgrx::pg_sys;
-use tasker_rules::payload;
 use tasker_rules::verdict::OutcomeStatus;
 
 use crate::error::Error;
 use crate::statements::{Session, Statement};
 use crate::values::{Json, Row};
-use crate::{keys, settings};
+use crate::{keys, payloads};
 
 /// One outcome.
 pub(super) struct Outcome {
@@ -130,31 +129,13 @@ fn is_digits(text: &str, most: usize) -> bool {
 
 /// Only an outcome that is too long or too deep as a whole is looked at part by part.
 fn limit_problem(whole: Json, row: &Row) -> Option<String> {
-    exceeded_limit(whole)?;
+    payloads::exceeded_limit(whole)?;
     [("checkpoint", 6), ("error", 7), ("result", 5)]
         .into_iter()
         .find_map(|(name, column)| {
-            Some(format!("the {name} {}", exceeded_limit(row.json(column)?)?))
+            Some(format!(
+                "the {name} {}",
+                payloads::exceeded_limit(row.json(column)?)?
+            ))
         })
-}
-
-/// Which limit a payload exceeds, in words that follow its name.
-pub(super) fn exceeded_limit(payload: Json) -> Option<String> {
-    /// A level takes at least its own header and an entry for what is in it.
-    const BYTES_A_LEVEL: usize = 8;
-    /// A byte of text may be held as an escape of six characters.
-    const TEXT_A_BYTE: usize = 6;
-    let (bytes, depth) = (settings::max_payload_bytes(), settings::max_payload_depth());
-    let size = payload.size();
-    if size < depth * BYTES_A_LEVEL && size * TEXT_A_BYTE < bytes {
-        return None;
-    }
-    let text = payload.to_text();
-    if text.len() > bytes {
-        Some(format!("is longer than {bytes} bytes"))
-    } else if payload::depth(&text) > depth {
-        Some(format!("is nested deeper than {depth} levels"))
-    } else {
-        None
-    }
 }

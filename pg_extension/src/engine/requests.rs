@@ -2,8 +2,8 @@
 
 use pgrx::pg_sys::{self, TimestampTz};
 
-use super::outcomes::exceeded_limit;
 use crate::error::Error;
+use crate::payloads;
 use crate::statements::{Session, Statement};
 use crate::values::Json;
 
@@ -98,7 +98,7 @@ fn check(ordinal: usize, request: &Request, context_type: Option<&str>) -> Resul
             Some("Wrap the value: {\"value\": …}."),
         ));
     }
-    if let Some(problem) = exceeded_limit(request.context) {
+    if let Some(problem) = payloads::exceeded_limit(request.context) {
         let message = format!("the context of request {ordinal} {problem}");
         let hint = "Keep large data elsewhere and pass a reference to it, or raise tasker.max_payload_bytes or tasker.max_payload_depth.";
         return Err(Error::refused("TK022", message, None, Some(hint)));

@@ -111,7 +111,7 @@ pub(super) fn settle(
     changes::write_messages(call, lost)?;
     messages::release(call, &released)?;
     for ready in ready.iter().filter(|ready| !ready.is_handed_over) {
-        messages::wake(&ready.row.kept.template.namespace)?;
+        messages::wake(&ready.row.kept.template.namespace);
     }
     Ok(ready
         .iter()

@@ -12,13 +12,13 @@ use tasker_rules::task_state::{TaskEvent, TaskState};
 
 use super::changes::{self, Recorded};
 use super::messages::{self, Sent};
-use super::{Call, tasks};
+use super::{Call, graphs, refusable, tasks};
 use crate::compiled::{self, Kept};
 use crate::error::Error;
 use crate::keys;
 use crate::partitions::{self, Partition};
-use crate::statements::{Statement, session};
-use crate::values::{self, Value, int4, int8, uuid};
+use crate::statements::Statement;
+use crate::values::{Value, int4, int8, uuid};
 
 /// A task that starts; its row says so already.
 pub(super) struct Starting {
@@ -36,14 +36,6 @@ const INSERT_STEPS: Statement = Statement {
            from pg_catalog.unnest($1) u",
     rows: Some(c"_new_step"),
     parameters: &[pg_sys::TIMESTAMPTZOID],
-};
-
-const FACTS: Statement = Statement {
-    name: "facts_of_starting_tasks",
-    text: "select t.* from pg_catalog.unnest($1) u(task_uuid) cross join lateral (
-             select t.task_uuid, t.template_id, t.priority, t.correlation_id from {} t where t.task_uuid = u.task_uuid) t",
-    rows: None,
-    parameters: &[pg_sys::UUIDARRAYOID],
 };
 
 /// Makes the steps of tasks in one partition, sends a message for each that is ready, and wakes the workers. A task without steps is complete as it starts.
@@ -113,7 +105,8 @@ pub(super) fn start(
         .map(|sent| sent.kept.template.namespace.as_str())
         .collect();
     namespaces.dedup();
-    namespaces.into_iter().try_for_each(messages::wake)
+    namespaces.into_iter().for_each(messages::wake);
+    Ok(())
 }
 
 /// The ids of messages are in the order of the ready steps.
@@ -157,26 +150,25 @@ fn _start_tasks(
     now: TimestampWithTimeZone,
     actor: &str,
 ) -> Result<Option<Vec<Option<String>>>, ErrorReport> {
-    Ok(values::refused(session(|session| {
-        let call = Call {
-            session,
-            now: now.into(),
-            actor,
-        };
-        for (partition, tasks) in
-            partitions::group(session, task_uuids.iter().map(keys::number), |&task| task)?
+    refusable(now, actor, |call| {
+        let tasks: Vec<u128> = task_uuids.iter().map(keys::number).collect();
+        let facts = graphs::facts(call.session, tasks.iter().copied())?;
+        let starting = facts
+            .into_iter()
+            .map(|(task, facts)| {
+                Ok(Starting {
+                    task,
+                    kept: compiled::template(facts.template_id)?,
+                    priority: facts.priority,
+                    correlation_id: facts.correlation_id,
+                })
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
+        for (partition, starting) in
+            partitions::group(call.session, starting, |starting| starting.task)?
         {
-            let starting =
-                session.rows(&FACTS, &partition.tasks, &[Value::uuids(&tasks)], |row| {
-                    Ok(Starting {
-                        task: row.uuid(0),
-                        kept: compiled::template(row.int4(1))?,
-                        priority: i32::from(row.int2(2)),
-                        correlation_id: row.uuid(3),
-                    })
-                })?;
-            start(&call, &partition, &starting)?;
+            start(call, &partition, &starting)?;
         }
         Ok(())
-    }))?)
+    })
 }
