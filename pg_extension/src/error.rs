@@ -47,6 +47,9 @@ pub(crate) enum Error {
     /// The call is refused; SQL raises it.
     #[error("{}", .0.message)]
     Refused(Box<Refusal>),
+    /// A failure that was read carries no error.
+    #[error("a failure carries no error")]
+    OutcomeUnreadable,
     /// The partitions for a time are not there, though they have just been made.
     #[error("the partitions for new tasks are missing")]
     PartitionMissing,
@@ -109,6 +112,7 @@ impl From<Error> for ErrorReport {
             Error::Statement(_)
             | Error::UnequalArrays(..)
             | Error::NameUnusable
+            | Error::OutcomeUnreadable
             | Error::Refused(_)
             | Error::PartitionMissing => (
                 PgSqlErrorCode::ERRCODE_INTERNAL_ERROR,

@@ -1,12 +1,12 @@
 //! Finishing: outcomes in, verdicts out, and in the same transaction the dependents, their messages and the caller's next work.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write;
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::Datum;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{AnyElement, pg_extern};
+use serde::Serialize;
 use serde_json::json;
 use tasker_rules::step_state::{StepEvent, StepState};
 use tasker_rules::verdict::{self, OutcomeStatus, Standing, Verdict};
@@ -21,8 +21,9 @@ use crate::values::{self, Json, Value};
 use crate::{keys, payloads};
 
 /// The verdict on one outcome, in the words that its worker is told.
+#[derive(Serialize)]
 struct Judgement {
-    step: Option<u128>,
+    step_uuid: Option<String>,
     attempt: Option<i32>,
     verdict: Verdict,
     code: Option<&'static str>,
@@ -83,7 +84,8 @@ fn finish(
     let limit = taker.limit - steps.len();
     steps.extend(claim::claim(call, &Taker { limit, ..*taker })?);
     let rows = claimed::rows(call.session, &steps, &known)?;
-    Ok((Some(verdicts(&judgements)), rows, steps))
+    let verdicts = Json::of(&json!(judgements));
+    Ok((Some(verdicts), rows, steps))
 }
 
 /// Records outcomes and gives their verdicts, the steps that were handed over, and the results that are known now.
@@ -99,7 +101,7 @@ fn record(
         .collect();
     if steps.is_empty() {
         let judgements = outcomes
-            .into_iter()
+            .iter()
             .map(|outcome| judge(outcome, None, true))
             .collect();
         return Ok((judgements, Vec::new(), HashMap::new()));
@@ -117,7 +119,7 @@ fn record(
         }
     }
     let locked = rows::read(call.session, steps, Locking::Wait)?;
-    let mut by_key: HashMap<u128, &StepRow> = locked.iter().map(|row| (row.key, row)).collect();
+    let by_key: HashMap<u128, &StepRow> = locked.iter().map(|row| (row.key, row)).collect();
 
     let mut judgements = Vec::with_capacity(outcomes.len());
     let mut settlements = Vec::with_capacity(outcomes.len());
@@ -132,9 +134,9 @@ fn record(
             .said
             .as_ref()
             .is_ok_and(|said| seen.insert(said.step));
-        let settlement = accepted(call, &outcome, row, is_first)?;
-        let mut judgement = judge(outcome, row, is_first);
-        if let Some((settlement, violation)) = settlement {
+        let mut judgement = judge(&outcome, row, is_first);
+        if let (Verdict::Accepted, Ok(said), Some(row)) = (judgement.verdict, &outcome.said, row) {
+            let (settlement, violation) = change_of(call, &outcome, said, row)?;
             if let Some(violation) = violation {
                 judgement.code = Some("TK021");
                 judgement.message = Some(violation);
@@ -143,7 +145,6 @@ fn record(
         }
         judgements.push(judgement);
     }
-    by_key.clear();
     let dependents: Vec<StepRow> = locked
         .into_iter()
         .filter(|row| row.state == StepState::Pending)
@@ -184,112 +185,97 @@ fn standing(said: &Said, row: &StepRow, result: Option<Json>) -> Standing {
     }
 }
 
-/// The change that an outcome causes, when it is accepted, and how its result violates the step's schema.
-fn accepted(
+/// The change that an accepted outcome causes, and how its result violates the step's schema.
+fn change_of(
     call: &Call,
     outcome: &Outcome,
-    row: Option<&StepRow>,
-    is_first: bool,
-) -> Result<Option<(Settlement, Option<String>)>, Error> {
-    let (Ok(said), Some(row)) = (&outcome.said, row) else {
-        return Ok(None);
-    };
-    if row.state != StepState::InProgress || row.attempt != said.attempt || !is_first {
-        return Ok(None);
-    }
-    let row = row.clone();
-    let settlement =
-        |to, events, attempt, attempts_used, due_at, result, error, checkpoint| Settlement {
-            row: row.clone(),
-            to,
-            events,
-            attempt,
-            attempts_used,
-            due_at,
-            result,
-            error,
-            checkpoint,
-        };
-    let (attempt, used) = (row.attempt, row.attempts_used);
+    said: &Said,
+    row: &StepRow,
+) -> Result<(Settlement, Option<String>), Error> {
     let settlement = match said.status {
-        OutcomeStatus::Complete => {
-            let result = outcome.result.unwrap_or_else(null);
-            if let Some(violation) = payloads::result_violation(&row.kept, row.number(), result)? {
-                let error = Json::of(&json!({
-                    "type": "result_schema", "code": "TK021", "retryable": false,
-                    "message": "the result does not satisfy the step's result_schema", "detail": violation,
-                }));
-                let events: &'static [StepEvent] =
-                    &[StepEvent::EnqueueForOrchestration, StepEvent::Fail];
-                let failed = settlement(
-                    StepState::Error,
-                    events,
-                    attempt,
-                    used,
-                    None,
-                    outcome.result,
-                    Some(error),
-                    None,
-                );
-                return Ok(Some((failed, Some(violation))));
-            }
-            let events: &'static [StepEvent] =
-                &[StepEvent::EnqueueForOrchestration, StepEvent::Complete];
-            settlement(
-                StepState::Complete,
-                events,
-                attempt,
-                used,
-                None,
-                Some(result),
-                None,
-                outcome.checkpoint,
-            )
-        }
+        OutcomeStatus::Complete => return completed(outcome, row),
         OutcomeStatus::Fail => {
             let Some(failure) = &said.failure else {
-                return Ok(None);
+                return Err(Error::OutcomeUnreadable);
             };
             let is_retryable = failure.is_retryable && row.step()?.retry.retryable;
             let error_type = failure.error_type.as_deref().unwrap_or("handler_error");
             let error = failure.error.overlaid_with(Json::of(
                 &json!({"type": error_type, "retryable": is_retryable}),
             ));
-            let delay = fail::retry_delay_ms(&row, is_retryable, failure.retry_after_ms)?;
+            let delay = fail::retry_delay_ms(row, is_retryable, failure.retry_after_ms)?;
             fail::failed(call, row.clone(), Some(error), delay)
         }
-        // No attempt is used up, and the number rises so that the old holder is fenced off.
-        OutcomeStatus::Release => settlement(
-            StepState::Enqueued,
-            &[StepEvent::Release],
-            attempt + 1,
-            used - 1,
-            Some(call.now),
-            None,
-            None,
-            outcome.checkpoint,
+        OutcomeStatus::Release => given_back(call, outcome, row, &[StepEvent::Release]),
+        OutcomeStatus::Yield => given_back(call, outcome, row, &[StepEvent::Yield]),
+    };
+    Ok((settlement, None))
+}
+
+fn completed(outcome: &Outcome, row: &StepRow) -> Result<(Settlement, Option<String>), Error> {
+    let result = outcome.result.unwrap_or_else(null);
+    let violation = payloads::result_violation(&row.kept, row.number(), result)?;
+    let (to, events): (StepState, &'static [StepEvent]) = match violation {
+        None => (
+            StepState::Complete,
+            &[StepEvent::EnqueueForOrchestration, StepEvent::Complete],
         ),
-        OutcomeStatus::Yield => settlement(
-            StepState::Enqueued,
-            &[StepEvent::Yield],
-            attempt + 1,
-            used - 1,
-            Some(call.now),
-            None,
-            None,
-            outcome.checkpoint,
+        Some(_) => (
+            StepState::Error,
+            &[StepEvent::EnqueueForOrchestration, StepEvent::Fail],
         ),
     };
-    Ok(Some((settlement, None)))
+    let error = violation.as_ref().map(|violation| {
+        Json::of(&json!({
+            "type": "result_schema", "code": "TK021", "retryable": false,
+            "message": "the result does not satisfy the step's result_schema", "detail": violation,
+        }))
+    });
+    let settlement = Settlement {
+        to,
+        events,
+        attempt: row.attempt,
+        attempts_used: row.attempts_used,
+        due_at: None,
+        result: if violation.is_none() {
+            Some(result)
+        } else {
+            outcome.result
+        },
+        error,
+        checkpoint: outcome.checkpoint.filter(|_| violation.is_none()),
+        row: row.clone(),
+    };
+    Ok((settlement, violation))
+}
+
+/// No attempt is used up, and the number rises so that the old holder is fenced off.
+fn given_back(
+    call: &Call,
+    outcome: &Outcome,
+    row: &StepRow,
+    events: &'static [StepEvent],
+) -> Settlement {
+    Settlement {
+        to: StepState::Enqueued,
+        events,
+        attempt: row.attempt + 1,
+        attempts_used: row.attempts_used - 1,
+        due_at: Some(call.now),
+        result: None,
+        error: None,
+        checkpoint: outcome.checkpoint,
+        row: row.clone(),
+    }
 }
 
 fn null() -> Json {
     Json::parse(c"null")
 }
 
-fn judge(outcome: Outcome, row: Option<&StepRow>, is_first: bool) -> Judgement {
-    let (verdict, code, message) = match (outcome.said, row) {
-        (Err((code, problem)), _) => (Verdict::Invalid, Some(code), Some(problem)),
+fn judge(outcome: &Outcome, row: Option<&StepRow>, is_first: bool) -> Judgement {
+    let (verdict, code, message) = match (&outcome.said, row) {
+        (Err((code, problem)), _) => (Verdict::Invalid, Some(*code), Some(problem.clone())),
         (Ok(_), None) => (
             Verdict::Invalid,
             Some("TK002"),
@@ -297,7 +283,7 @@ fn judge(outcome: Outcome, row: Option<&StepRow>, is_first: bool) -> Judgement {
         ),
         (Ok(said), Some(row)) => {
             let verdict = verdict::judge(
-                standing(&said, row, outcome.result),
+                standing(said, row, outcome.result),
                 said.status,
                 said.attempt,
                 is_first,
@@ -307,7 +293,7 @@ fn judge(outcome: Outcome, row: Option<&StepRow>, is_first: bool) -> Judgement {
         }
     };
     Judgement {
-        step: outcome.step,
+        step_uuid: outcome.step.map(keys::text),
         attempt: outcome.attempt,
         verdict,
         code,
@@ -339,36 +325,4 @@ fn explained(
             )),
         ),
     }
-}
-
-/// The verdicts as a JSON array.
-fn verdicts(judgements: &[Judgement]) -> Json {
-    let mut text = String::with_capacity(2 + judgements.len() * 130);
-    text.push('[');
-    for (index, judgement) in judgements.iter().enumerate() {
-        if index > 0 {
-            text.push(',');
-        }
-        let step = judgement.step.map_or("null".to_owned(), |step| {
-            format!("\"{}\"", keys::text(step))
-        });
-        let attempt = judgement
-            .attempt
-            .map_or("null".to_owned(), |attempt| attempt.to_string());
-        let code = judgement
-            .code
-            .map_or("null".to_owned(), |code| format!("\"{code}\""));
-        let message = judgement
-            .message
-            .as_ref()
-            .map_or("null".to_owned(), |message| json!(message).to_string());
-        // Writing into a string can't fail.
-        let _ = write!(
-            text,
-            r#"{{"step_uuid":{step},"attempt":{attempt},"verdict":"{}","code":{code},"message":{message}}}"#,
-            judgement.verdict
-        );
-    }
-    text.push(']');
-    Json::parse_text(text)
 }
