@@ -66,7 +66,6 @@ create type tasker._created as (
 create type tasker._finished as (
   verdicts jsonb,
   claimed tasker.claimed_step[],
-  claimed_steps uuid[],
   refused text[]
 );
 

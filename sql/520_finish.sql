@@ -17,9 +17,7 @@ create function tasker.finish_steps(
   handlers text[] default null, request_id uuid default null, out verdicts jsonb, out claimed tasker.claimed_step[])
 language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
 declare
-  v_now timestamptz := tasker._now();
   v_finished tasker._finished;
-  v_answer tasker.finish_requests;
 begin
   -- The checks say themselves what is wrong; a call that is well asks none of them.
   if not coalesce(length(finish_steps.worker_id) between 1 and 200 and finish_steps.claim_next between 0 and tasker._max_batch()
@@ -29,39 +27,13 @@ begin
   elsif jsonb_array_length(finish_steps.outcomes) > tasker._max_batch() then
     perform tasker._require_outcomes(finish_steps.outcomes);
   end if;
-  if finish_steps.request_id is not null then
-    select f.* into v_answer from tasker.finish_requests f where f.request_id = finish_steps.request_id;
-    if found then
-      if v_answer.worker_id <> finish_steps.worker_id then
-        perform tasker._raise('22023', format('request_id %s was used by another worker', finish_steps.request_id), null,
-          'Make a new UUID for each call.');
-      end if;
-      verdicts := v_answer.verdicts;
-      claimed := coalesce(tasker._claimed_rows(tasker._still_held(v_answer)), '{}');
-      return;
-    end if;
-  end if;
-
-  v_finished := tasker._finish(finish_steps.worker_id, finish_steps.outcomes, finish_steps.claim_next,
-    (extract(epoch from finish_steps.lease) * 1000)::bigint,
-    coalesce(finish_steps.namespaces, (select w.namespaces from tasker.workers w where w.worker_id = finish_steps.worker_id), '{}'),
-    finish_steps.handlers, v_now);
+  v_finished := tasker._finish(finish_steps.worker_id, finish_steps.outcomes, finish_steps.claim_next, finish_steps.lease, finish_steps.namespaces,
+    finish_steps.handlers, finish_steps.request_id, tasker._now());
   if v_finished.refused is not null then
     perform tasker._raise_refused(v_finished.refused);
   end if;
   verdicts := v_finished.verdicts;
   claimed := coalesce(v_finished.claimed, '{}');
-  if finish_steps.request_id is not null then
-    insert into tasker.finish_requests (request_id, worker_id, verdicts, claimed_steps, claimed_attempts, answered_at)
-    values (finish_steps.request_id, finish_steps.worker_id, finish_steps.verdicts, v_finished.claimed_steps,
-      array(select c.attempt from unnest(claimed) c), v_now)
-    on conflict on constraint finish_requests_pkey do nothing;
-    if not found then
-      -- The caller gave up waiting and asked again while its first call was still under way.
-      perform tasker._raise('40001', format('request %s was answered by a concurrent call', finish_steps.request_id), null,
-        'Repeat the call: it gets the answer that was given.');
-    end if;
-  end if;
 end
 $function$;
 comment on function tasker.finish_steps(text, jsonb, integer, interval, text[], text[], uuid) is
@@ -70,23 +42,10 @@ comment on function tasker.finish_steps(text, jsonb, integer, interval, text[], 
   'the worker registered count. A repeated request_id gives the '
   'first answer again, with the claims that are still held. Errors: 22023, TK022, TK030.';
 
-create function tasker._still_held(p_answer tasker.finish_requests) returns uuid[]
-language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
-begin
-  return (
-    select coalesce(array_agg(c.step_uuid order by c.ordinal), '{}')
-    from unnest(p_answer.claimed_steps, p_answer.claimed_attempts) with ordinality c(step_uuid, attempt, ordinal)
-    cross join lateral (select s.state, s.attempt from tasker.steps s where s.step_uuid = c.step_uuid) s
-    where s.state = 'in_progress' and s.attempt = c.attempt
-  );
-end
-$function$;
-comment on function tasker._still_held(tasker.finish_requests) is 'The steps of an earlier answer whose claims still stand.';
-
 create function tasker._finish_one(p_outcome jsonb) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
-  v_finished tasker._finished := tasker._finish(tasker._actor(), jsonb_build_array(p_outcome), 0, 0, '{}', null, tasker._now());
+  v_finished tasker._finished := tasker._finish(tasker._actor(), jsonb_build_array(p_outcome), 0, interval '0', '{}', null, null, tasker._now());
   v_verdict jsonb := v_finished.verdicts -> 0;
 begin
   perform tasker._raise_refused(v_finished.refused);

@@ -9,7 +9,7 @@ use sqlx::{Connection, PgPool};
 use crate::error::Error;
 
 /// A connection that lay idle for longer than this is tested before it is used; a busy caller pays no round trip for it.
-const TEST_AFTER_IDLE: Duration = Duration::from_secs(1);
+pub(crate) const TEST_AFTER_IDLE: Duration = Duration::from_secs(1);
 
 /// How a [`Client`] connects.
 #[derive(Debug, Clone)]

@@ -36,5 +36,5 @@ pub use templates::{Definition, Finding, RegisteredTemplate, Template, TemplateS
 pub use wake_ups::{WakeUp, WakeUps};
 pub use workers::{
     ClaimRequest, ClaimedStep, FinishRequest, Finished, HeldStep, LeaseState, LeaseVerdict,
-    Outcome, OutcomeStatus, StepError, Verdict, VerdictKind, WorkerRegistration,
+    Outcome, OutcomeStatus, StepError, Verdict, VerdictKind, WorkLine, WorkerRegistration,
 };

@@ -1,18 +1,20 @@
 //! What a worker calls: claim, finish, extend leases, register.
 
+mod line;
 mod types;
 
 use std::time::Duration;
 
 use serde_json::Value;
-use sqlx::Row;
 use sqlx::types::Json;
+use sqlx::{PgExecutor, Row};
 use uuid::Uuid;
 
 use crate::connection::{Client, interval};
 use crate::error::Error;
 use crate::storable;
 
+pub use line::WorkLine;
 pub use types::{
     ClaimRequest, ClaimedStep, FinishRequest, Finished, HeldStep, LeaseState, LeaseVerdict,
     Outcome, OutcomeStatus, StepError, Verdict, VerdictKind, WorkerRegistration,
@@ -36,15 +38,7 @@ const REGISTER_WORKER: &str = "select tasker.register_worker(worker_id => $1, na
 impl Client {
     /// Claims up to `max_steps` ready steps under a lease. Never waits: an empty answer means that nothing is ready.
     pub async fn claim_steps(&self, request: &ClaimRequest) -> Result<Vec<ClaimedStep>, Error> {
-        let steps = sqlx::query_as(CLAIM_STEPS)
-            .bind(&request.worker_id)
-            .bind(&request.namespaces)
-            .bind(count(request.max_steps))
-            .bind(interval(request.lease))
-            .bind(request.handlers.as_deref())
-            .fetch_all(self.pool())
-            .await?;
-        Ok(steps)
+        claim_steps(self.pool(), request).await
     }
 
     /// Stores a batch of outcomes and, in the same transaction, claims up to `claim_next` steps.
@@ -52,23 +46,7 @@ impl Client {
     /// An outcome that PostgreSQL can't store (a NUL in a text, a number beyond `numeric`) would fail the whole statement,
     /// so it is answered here with [`VerdictKind::Invalid`], and the others are sent without it.
     pub async fn finish_steps(&self, request: &FinishRequest) -> Result<Finished, Error> {
-        let (sent, refused) = storable::split(&request.outcomes);
-        let row = sqlx::query(FINISH_STEPS)
-            .bind(&request.worker_id)
-            .bind(Json(&sent))
-            .bind(count(request.claim_next))
-            .bind(interval(request.lease))
-            .bind(request.namespaces.as_deref())
-            .bind(request.handlers.as_deref())
-            .bind(request.request_id)
-            .fetch_one(self.pool())
-            .await?;
-        let Json(verdicts): Json<Vec<Verdict>> = row.try_get("verdicts")?;
-        let claimed: Option<Json<Vec<ClaimedStep>>> = row.try_get("claimed")?;
-        Ok(Finished {
-            verdicts: storable::merge(verdicts, refused),
-            claimed: claimed.map(|Json(steps)| steps).unwrap_or_default(),
-        })
+        finish_steps(self.pool(), request).await
     }
 
     /// Stores the result of one attempt. [`Client::finish_steps`] is the same for a batch.
@@ -172,6 +150,44 @@ impl Client {
                 .await?;
         Ok(due_in_ms.map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0))))
     }
+}
+
+async fn claim_steps(
+    executor: impl PgExecutor<'_>,
+    request: &ClaimRequest,
+) -> Result<Vec<ClaimedStep>, Error> {
+    let steps = sqlx::query_as(CLAIM_STEPS)
+        .bind(&request.worker_id)
+        .bind(&request.namespaces)
+        .bind(count(request.max_steps))
+        .bind(interval(request.lease))
+        .bind(request.handlers.as_deref())
+        .fetch_all(executor)
+        .await?;
+    Ok(steps)
+}
+
+async fn finish_steps(
+    executor: impl PgExecutor<'_>,
+    request: &FinishRequest,
+) -> Result<Finished, Error> {
+    let (sent, refused) = storable::split(&request.outcomes);
+    let row = sqlx::query(FINISH_STEPS)
+        .bind(&request.worker_id)
+        .bind(Json(&sent))
+        .bind(count(request.claim_next))
+        .bind(interval(request.lease))
+        .bind(request.namespaces.as_deref())
+        .bind(request.handlers.as_deref())
+        .bind(request.request_id)
+        .fetch_one(executor)
+        .await?;
+    let Json(verdicts): Json<Vec<Verdict>> = row.try_get("verdicts")?;
+    let claimed: Option<Json<Vec<ClaimedStep>>> = row.try_get("claimed")?;
+    Ok(Finished {
+        verdicts: storable::merge(verdicts, refused),
+        claimed: claimed.map(|Json(steps)| steps).unwrap_or_default(),
+    })
 }
 
 /// A count as PostgreSQL's `int`; more than it holds is as good as the most.

@@ -58,7 +58,6 @@ extension_sql_file!(
     "../../sql/510_claim.sql",
     requires = [
         "400_failures",
-        engine::claimed::_claimed_rows,
         engine::claim::_claim,
         engine::finish::_finish
     ]

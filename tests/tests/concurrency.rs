@@ -337,8 +337,7 @@ async fn maintenance_does_not_wait_for_a_step_that_another_session_holds() -> an
 
 /// A worker that gave up waiting asks again with the same `request_id` while its first call is still under way.
 #[tokio::test]
-async fn a_request_repeated_while_it_is_answered_is_told_to_come_again_and_gets_the_answer()
--> anyhow::Result<()> {
+async fn a_request_repeated_while_it_is_answered_waits_and_gets_the_answer() -> anyhow::Result<()> {
     let (database, task_uuid, first_step) = started(CHAIN, "chain").await?;
     let client = database.client();
     let outcome = json!([{"step_uuid": first_step.step_uuid, "attempt": first_step.attempt, "status": "complete", "result": 1}]);
@@ -356,12 +355,45 @@ async fn a_request_repeated_while_it_is_answered_is_told_to_come_again_and_gets_
     let second = second.begin(call.clone());
     is_blocked_by(database.pool(), waiting, first.process).await?;
     first.run("commit").await?;
-    assert_eq!(ended(second).await?.as_deref(), Some("40001"));
+    assert_eq!(ended(second).await?, None);
 
     let (verdicts, claimed): (Value, Value) =
         sqlx::query_as(&call).fetch_one(database.pool()).await?;
     assert_eq!(verdicts[0]["verdict"], "accepted");
     assert_eq!(claimed[0]["step_name"], "b");
     assert_eq!(step(client, task_uuid, "b").await?.attempt, 1);
+    verified(client).await
+}
+
+/// Without an outcome nothing tells the second call that it is a repetition, until it comes to keep its answer.
+#[tokio::test]
+async fn a_claim_repeated_while_it_is_answered_is_told_to_come_again_and_gets_the_answer()
+-> anyhow::Result<()> {
+    let (database, task_uuid, first_step) = started(CHAIN, "chain").await?;
+    let client = database.client();
+    sqlx::query("select tasker.create_task('chain', 'default') from generate_series(1, 2)")
+        .execute(database.pool())
+        .await?;
+    let call = format!(
+        "select verdicts, to_jsonb(claimed) from tasker.finish_steps('tester', '[]', 1, namespaces => '{{default}}', request_id => '{}')",
+        Uuid::from_u128(8)
+    );
+    let (mut first, second) = (
+        Session::new(&database).await?,
+        Session::new(&database).await?,
+    );
+    let waiting = second.process;
+    first.run("begin").await?;
+    first.run(&call).await?;
+    let second = second.begin(call.clone());
+    is_blocked_by(database.pool(), waiting, first.process).await?;
+    first.run("commit").await?;
+    assert_eq!(ended(second).await?.as_deref(), Some("40001"));
+
+    let (verdicts, claimed): (Value, Value) =
+        sqlx::query_as(&call).fetch_one(database.pool()).await?;
+    assert_eq!(verdicts, json!([]));
+    assert_eq!(claimed[0]["step_name"], first_step.step_name.as_str());
+    assert_ne!(claimed[0]["task_uuid"], json!(task_uuid));
     verified(client).await
 }

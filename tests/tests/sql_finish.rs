@@ -208,6 +208,16 @@ async fn a_repeated_request_id_gives_the_same_verdicts_and_the_claims_still_held
         ))
         .await?;
     assert_eq!(refusal.code, "22023");
+    let other_work = format!(
+        "select * from tasker.finish_steps('w', {}, request_id => '{request}')",
+        quoted(&json!([done(&first.claimed[1], json!(4))]))
+    );
+    let refusal = sql.refused(&other_work).await?;
+    assert_eq!(refusal.code, "22023");
+    assert!(
+        refusal.message.contains("used by another call"),
+        "{refusal:?}"
+    );
     // An hour later the answer is forgotten.
     sql.clock(3_700_000).await?;
     let forgotten: i64 = sql

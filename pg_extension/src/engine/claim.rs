@@ -15,9 +15,9 @@ use super::fail;
 use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement};
 use super::tasks::{self, Deltas};
-use super::{Call, Taker, claimed, names};
+use super::{Call, Taker, claimed, names, namespaces};
 use crate::error::Error;
-use crate::queue::{self, Met};
+use crate::queue::{self, Met, Queue};
 use crate::statements::{Statement, session};
 use crate::values::{self, Json, Value};
 
@@ -41,15 +41,6 @@ enum Decision {
     Leave,
 }
 
-/// In random order, so that a worker which is always full serves every namespace.
-const QUEUES: Statement = Statement {
-    name: "queues_of_namespaces",
-    text: "select n.queue_name from (select distinct u.name from pg_catalog.unnest($1) u(name)) u
-           cross join lateral (select n.queue_name from {} n where n.name = u.name and n.paused_at is null) n order by pg_catalog.random()",
-    rows: None,
-    parameters: &[pg_sys::TEXTARRAYOID],
-};
-
 const ARCHIVE: Statement = Statement {
     name: "archive_messages",
     text: "select {}($1, $2)",
@@ -62,33 +53,25 @@ pub(super) fn claim(call: &Call, taker: &Taker) -> Result<Vec<u128>, Error> {
     if taker.limit == 0 {
         return Ok(Vec::new());
     }
-    let names: Vec<&str> = taker.namespaces.iter().map(String::as_str).collect();
-    let queues = call.session.rows(
-        &QUEUES,
-        "tasker.namespaces",
-        &[Value::texts(&names)],
-        |row| Ok(row.text(0).to_owned()),
-    )?;
     let mut claimed = Vec::new();
-    for queue_name in queues {
+    for (namespace, queue_name) in namespaces::queues(call.session, taker.namespaces)? {
         let limit = taker.limit - claimed.len();
         if limit == 0 {
             break;
         }
-        claimed.extend(claim_from(call, &queue_name, &Taker { limit, ..*taker })?);
+        let queue = Queue {
+            namespace: &namespace,
+            name: &queue_name,
+        };
+        claimed.extend(claim_from(call, queue, &Taker { limit, ..*taker })?);
     }
     Ok(claimed)
 }
 
 /// Claims from one queue, takes over or fails steps whose lease has ended, and clears away messages that mean nothing any more.
-fn claim_from(call: &Call, queue_name: &str, taker: &Taker) -> Result<Vec<u128>, Error> {
-    let met = queue::read(
-        call.session,
-        queue_name,
-        taker.limit,
-        taker.handlers,
-        call.now,
-    )?;
+fn claim_from(call: &Call, queue: Queue, taker: &Taker) -> Result<Vec<u128>, Error> {
+    let queue_name = queue.name;
+    let met = queue::read(call.session, queue, taker.limit, taker.handlers, call.now)?;
     if met.is_empty() {
         return Ok(Vec::new());
     }
@@ -272,9 +255,10 @@ fn _claim(
             handlers: handlers.as_deref(),
         };
         let claimed =
-            claim(&call, &taker).and_then(|steps| claimed::rows(session, &steps, &HashMap::new()));
-        let (claimed, refused) = values::or_refused(claimed)?;
-        let row = values::composite(c"_finished", [None, claimed.flatten(), None, refused]);
+            claim(&call, &taker).and_then(|steps| claimed::show(session, &steps, &HashMap::new()));
+        let (shown, refused) = values::or_refused(claimed)?;
+        let claimed = shown.and_then(|shown| shown.rows);
+        let row = values::composite(c"_finished", [None, claimed, refused]);
         Ok(row.map(|row| session.handed_out(row)))
     })?;
     Ok(values::answer(answer))

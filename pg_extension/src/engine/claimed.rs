@@ -4,17 +4,15 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use pgrx::pg_sys::Datum;
-use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{AnyElement, Uuid, pg_extern};
 use tasker_rules::graph::CompiledStep;
 use tasker_rules::key::{number_of, step_key, task_of};
 
 use super::graphs;
 use crate::compiled::Kept;
 use crate::error::Error;
-use crate::statements::{Session, Statement, session};
+use crate::partitions;
+use crate::statements::{Session, Statement};
 use crate::values::{self, Field, Json, Value, int4, text, uuid};
-use crate::{keys, partitions};
 
 /// The results of a step's direct dependencies, by name.
 const RESULTS: Statement = Statement {
@@ -32,7 +30,7 @@ const ROWS: Statement = Statement {
     name: "claimed_rows",
     text: "select u.step_uuid, row(u.step_uuid, t.task_uuid, s.attempt, s.attempts_used, u.max_attempts, u.namespace, u.template_name, u.template_version,
              u.step_name, u.step_type, u.handler::pg_catalog.jsonb, t.context, s.inputs, coalesce(u.results, pg_catalog.jsonb_build_object(u.dependency, u.result)), s.checkpoint, t.correlation_id,
-             t.priority::pg_catalog.int4, u.timeout_seconds, s.lease_expires_at, s.created_at, s.enqueued_at)::tasker.claimed_step
+             t.priority::pg_catalog.int4, u.timeout_seconds, s.lease_expires_at, s.created_at, s.enqueued_at)::tasker.claimed_step, s.attempt
            from pg_catalog.unnest($1) u
            cross join lateral (select s.* from tasker.steps_{} s where s.step_uuid = u.step_uuid) s
            cross join lateral (select t.* from tasker.tasks_{} t where t.task_uuid = u.task_uuid) t",
@@ -77,19 +75,30 @@ impl Claimed {
     }
 }
 
-/// The claimed steps as an array of `tasker.claimed_step`, in the order given, each with its context and the results of its direct dependencies; `None` when there are none. `known` are results
-/// that need not be read. It is as long-lived as the session.
-pub(super) fn rows(
+/// Claimed steps as their worker sees them; the array is as long-lived as the session.
+#[derive(Default)]
+pub(super) struct Shown {
+    /// Of `tasker.claimed_step`; `None` for none.
+    pub(super) rows: Option<Datum>,
+    /// The steps in it and the attempts they were claimed as.
+    pub(super) claims: Vec<(u128, i32)>,
+}
+
+/// Shows claimed steps in the order given, each with its context and the results of its direct dependencies. `known` are results that need not be read.
+pub(super) fn show(
     session: &Session,
     keys: &[u128],
     known: &HashMap<u128, Json>,
-) -> Result<Option<Datum>, Error> {
+) -> Result<Shown, Error> {
+    if keys.is_empty() {
+        return Ok(Shown::default());
+    }
     let graphs = graphs::of_steps(session, keys)?;
     let claimed = keys.iter().filter_map(|&key| {
         let kept = graphs.get(&task_of(key))?.clone();
         Some(Claimed { key, kept })
     });
-    let mut found: HashMap<u128, Datum> = HashMap::with_capacity(keys.len());
+    let mut found: HashMap<u128, (Datum, i32)> = HashMap::with_capacity(keys.len());
     for (partition, steps) in partitions::group(session, claimed, |claimed| claimed.key)? {
         let results = results(session, &partition.steps, &steps, known)?;
         let asked: Vec<[Field; 13]> = steps
@@ -99,15 +108,24 @@ pub(super) fn rows(
             .collect::<Result<_, _>>()?;
         let values = [Value::rows(c"_to_be_claimed", asked.into_iter())];
         let rows = session.rows(&ROWS, &partition.suffix, &values, |row| {
-            Ok((row.uuid(0), row.datum(1)))
+            Ok((row.uuid(0), row.datum(1), row.int4(2)))
         })?;
-        found.extend(rows.into_iter().filter_map(|(key, row)| Some((key, row?))));
+        found.extend(
+            rows.into_iter()
+                .filter_map(|(key, row, attempt)| Some((key, (row?, attempt)))),
+        );
     }
-    let ordered: Vec<Datum> = keys
+    let (rows, claims): (Vec<Datum>, Vec<(u128, i32)>) = keys
         .iter()
-        .filter_map(|key| found.get(key).copied())
-        .collect();
-    Ok(values::composites(&ordered))
+        .filter_map(|key| {
+            let &(row, attempt) = found.get(key)?;
+            Some((row, (*key, attempt)))
+        })
+        .unzip();
+    Ok(Shown {
+        rows: values::composites(&rows),
+        claims,
+    })
 }
 
 fn results<'a>(
@@ -165,18 +183,4 @@ fn to_be_claimed(claimed: &Claimed, results: Results) -> Result<[Field; 13], Err
         results.one().and_then(|(name, _)| text(name)),
         results.one().and_then(|(_, result)| result.field()),
     ])
-}
-
-/// Claimed steps as their worker sees them, in the order given.
-#[pg_extern(
-    requires = ["030_types"],
-    sql = r#"CREATE FUNCTION "_claimed_rows"("step_uuids" uuid[]) RETURNS tasker.claimed_step[]
-LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"#
-)]
-fn _claimed_rows(step_uuids: Vec<Uuid>) -> Result<Option<AnyElement>, ErrorReport> {
-    let keys: Vec<u128> = step_uuids.iter().map(keys::number).collect();
-    let rows = session(|session| {
-        Ok(rows(session, &keys, &HashMap::new())?.map(|rows| session.handed_out(rows)))
-    })?;
-    Ok(values::answer(rows))
 }

@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use pgrx::datum::TimestampWithTimeZone;
-use pgrx::pg_sys::Datum;
+use pgrx::datum::{Interval, TimestampWithTimeZone};
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{AnyElement, pg_extern};
+use pgrx::pg_sys::{self, Datum};
+use pgrx::{AnyElement, Uuid, pg_extern};
 use serde::Serialize;
 use serde_json::json;
 use tasker_rules::step_state::{StepEvent, StepState};
@@ -14,9 +14,9 @@ use tasker_rules::verdict::{self, OutcomeStatus, Standing, Verdict};
 use super::outcomes::{self, Outcome, Said};
 use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement};
-use super::{Call, Taker, claim, claimed, fail, graphs, names};
+use super::{Call, Taker, answers, claim, claimed, fail, graphs, names};
 use crate::error::Error;
-use crate::statements::session;
+use crate::statements::{Statement, session};
 use crate::values::{self, Json, Value};
 use crate::{keys, payloads};
 
@@ -30,11 +30,19 @@ struct Judgement {
     message: Option<String>,
 }
 
+/// The namespaces that a worker has registered for.
+const REGISTERED: Statement = Statement {
+    name: "registered_namespaces",
+    text: "select n.name from (select w.namespaces from {} w where w.worker_id = $1) w cross join lateral pg_catalog.unnest(w.namespaces) n(name)",
+    rows: None,
+    parameters: &[pg_sys::TEXTOID],
+};
+
 /// Records outcomes, hands ready steps over to the caller, and claims more, up to `claim_next` in all.
 #[pg_extern(
     requires = ["030_types"],
-    sql = r#"CREATE FUNCTION "_finish"("worker_id" text, "outcomes" jsonb, "claim_next" integer, "lease_ms" bigint, "namespaces" text[], "handlers" text[],
-  "now" timestamptz) RETURNS tasker._finished
+    sql = r#"CREATE FUNCTION "_finish"("worker_id" text, "outcomes" jsonb, "claim_next" integer, "lease" interval, "namespaces" text[], "handlers" text[],
+  "request_id" uuid, "now" timestamptz) RETURNS tasker._finished
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"#
 )]
 #[allow(clippy::too_many_arguments, reason = "what finish_steps is given")]
@@ -42,59 +50,97 @@ fn _finish(
     worker_id: &str,
     outcomes: AnyElement,
     claim_next: i32,
-    lease_ms: i64,
-    namespaces: Vec<Option<String>>,
+    lease: Interval,
+    namespaces: Option<Vec<Option<String>>>,
     handlers: Option<Vec<Option<String>>>,
+    request_id: Option<Uuid>,
     now: TimestampWithTimeZone,
 ) -> Result<Option<AnyElement>, ErrorReport> {
-    let (namespaces, handlers) = (names(namespaces), handlers.map(names));
+    let handlers = handlers.map(names);
     let answer = session(|session| {
         let call = Call {
             session,
             now: now.into(),
             actor: worker_id,
         };
+        let namespaces = match namespaces {
+            Some(namespaces) => names(namespaces),
+            None => registered(&call)?,
+        };
         let taker = Taker {
             worker_id,
             limit: usize::try_from(claim_next).unwrap_or(0),
-            lease_ms,
+            lease_ms: i64::try_from(lease.as_micros() / 1000).unwrap_or(i64::MAX),
             namespaces: &namespaces,
             handlers: handlers.as_deref(),
         };
-        let finished = finish(&call, Json::of_datum(outcomes.datum()), &taker);
+        let request = request_id.as_ref().map(keys::number);
+        let finished = finish(&call, Json::of_datum(outcomes.datum()), &taker, request);
         let (finished, refused) = values::or_refused(finished)?;
-        let (verdicts, claimed, steps) = finished.unwrap_or_default();
+        let (verdicts, claimed) = finished.unwrap_or_default();
         let verdicts = verdicts.and_then(Json::field);
-        let row = values::composite(
-            c"_finished",
-            [verdicts, claimed, Value::uuids(&steps).datum(), refused],
-        );
+        let row = values::composite(c"_finished", [verdicts, claimed, refused]);
         Ok(row.map(|row| session.handed_out(row)))
     })?;
     Ok(values::answer(answer))
 }
 
-/// The verdicts, the rows of the steps that the taker has from now on, and their keys.
+fn registered(call: &Call) -> Result<Vec<String>, Error> {
+    let values = [Value::text(call.actor)];
+    call.session
+        .rows(&REGISTERED, "tasker.workers", &values, |row| {
+            Ok(row.text(0).to_owned())
+        })
+}
+
+/// The verdicts, and the rows of the steps that the taker has from now on.
 fn finish(
     call: &Call,
     outcomes: Json,
     taker: &Taker,
-) -> Result<(Option<Json>, Option<Datum>, Vec<u128>), Error> {
-    let (judgements, mut steps, known) = record(call, outcomes, taker)?;
+    request: Option<u128>,
+) -> Result<(Option<Json>, Option<Datum>), Error> {
+    let judged = judge_all(call, outcomes::read(outcomes))?;
+    let changes = !judged.settlements.is_empty();
+    // A repeated call changes nothing: only one that doesn't can have been answered before.
+    if let Some(request) = request.filter(|_| !changes)
+        && let Some(kept) = answers::find(call, request)?
+    {
+        let shown = claimed::show(call.session, &kept.held, &HashMap::new())?;
+        return Ok((kept.verdicts, shown.rows));
+    }
+    let mut steps = settle::settle(call, &judged.settlements, &judged.dependents, Some(taker))?;
     let limit = taker.limit - steps.len();
     steps.extend(claim::claim(call, &Taker { limit, ..*taker })?);
-    let rows = claimed::rows(call.session, &steps, &known)?;
-    let verdicts = Json::of(&json!(judgements));
-    Ok((Some(verdicts), rows, steps))
+    let shown = claimed::show(call.session, &steps, &judged.results())?;
+    let verdicts = Json::of(&json!(judged.judgements));
+    if let Some(request) = request {
+        answers::keep(call, request, verdicts, &shown.claims, changes)?;
+    }
+    Ok((Some(verdicts), shown.rows))
 }
 
-/// Records outcomes and gives their verdicts, the steps that were handed over, and the results that are known now.
-fn record(
-    call: &Call,
-    outcomes: Json,
-    taker: &Taker,
-) -> Result<(Vec<Judgement>, Vec<u128>, HashMap<u128, Json>), Error> {
-    let outcomes = outcomes::read(call.session, outcomes)?;
+/// What becomes of outcomes. The steps and their dependents are locked.
+#[derive(Default)]
+struct Judged {
+    judgements: Vec<Judgement>,
+    settlements: Vec<Settlement>,
+    dependents: Vec<StepRow>,
+}
+
+impl Judged {
+    /// The results that are known now.
+    fn results(&self) -> HashMap<u128, Json> {
+        self.settlements
+            .iter()
+            .filter(|settlement| settlement.to == StepState::Complete)
+            .filter_map(|settlement| Some((settlement.row.key, settlement.result?)))
+            .collect()
+    }
+}
+
+/// Locks the steps and judges what is said of them.
+fn judge_all(call: &Call, outcomes: Vec<Outcome>) -> Result<Judged, Error> {
     let mut steps: Vec<u128> = outcomes
         .iter()
         .filter_map(|outcome| Some(outcome.said.as_ref().ok()?.step))
@@ -104,18 +150,21 @@ fn record(
             .iter()
             .map(|outcome| judge(outcome, None, true))
             .collect();
-        return Ok((judgements, Vec::new(), HashMap::new()));
+        return Ok(Judged {
+            judgements,
+            ..Judged::default()
+        });
     }
     let asked: HashSet<u128> = steps.iter().copied().collect();
     // The union of the steps and their dependents, in one ordered walk.
     let graphs = graphs::of_steps(call.session, &steps)?;
     for &step in &asked {
         let task = tasker_rules::key::task_of(step);
-        if let Some(definition) = graphs
-            .get(&task)
-            .and_then(|kept| kept.step(keys::number_in_task(step)).ok())
-        {
-            steps.extend(settle::dependents_of(task, definition));
+        let Some(kept) = graphs.get(&task) else {
+            continue;
+        };
+        if let Ok(definition) = kept.step(keys::number_in_task(step)) {
+            steps.extend(settle::narrow_dependents_of(task, kept, definition));
         }
     }
     let locked = rows::read(call.session, steps, Locking::Wait)?;
@@ -149,13 +198,11 @@ fn record(
         .into_iter()
         .filter(|row| row.state == StepState::Pending)
         .collect();
-    let handed_over = settle::settle(call, &settlements, &dependents, Some(taker))?;
-    let known = settlements
-        .iter()
-        .filter(|settlement| settlement.to == StepState::Complete)
-        .filter_map(|settlement| Some((settlement.row.key, settlement.result?)))
-        .collect();
-    Ok((judgements, handed_over, known))
+    Ok(Judged {
+        judgements,
+        settlements,
+        dependents,
+    })
 }
 
 fn standing(said: &Said, row: &StepRow, result: Option<Json>) -> Standing {

@@ -5,6 +5,7 @@
 //!
 //! Lock order: steps by key, then tasks by key, then queue rows; see `sql/README.md`.
 
+mod answers;
 mod changes;
 mod claim;
 mod claimed;
@@ -13,6 +14,7 @@ mod fail;
 mod finish;
 mod graphs;
 mod messages;
+mod namespaces;
 mod outcomes;
 mod requests;
 mod rows;

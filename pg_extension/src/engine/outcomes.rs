@@ -1,11 +1,8 @@
 //! Outcomes as workers report them. A bad one rejects itself, not its batch: nothing is cast before it has been looked at.
 
-use pgrx::pg_sys;
 use tasker_rules::verdict::OutcomeStatus;
 
-use crate::error::Error;
-use crate::statements::{Session, Statement};
-use crate::values::{Json, Row};
+use crate::values::{Json, Kind};
 use crate::{keys, payloads};
 
 /// One outcome.
@@ -35,61 +32,57 @@ pub(super) struct Failure {
     pub(super) retry_after_ms: Option<u64>,
 }
 
-const READ: Statement = Statement {
-    name: "read_outcomes",
-    text: "select o.value, o.value ->> 'step_uuid', pg_catalog.jsonb_typeof(o.value -> 'attempt'), o.value ->> 'attempt', o.value ->> 'status',
-             o.value -> 'result', o.value -> 'checkpoint', e.error, pg_catalog.jsonb_typeof(e.error), pg_catalog.jsonb_typeof(e.error -> 'message'),
-             e.error ->> 'message', e.error ->> 'type', pg_catalog.jsonb_typeof(e.error -> 'retryable'), e.error ->> 'retryable', e.error ->> 'retry_after_ms'
-           from {}($1) o(value)
-           cross join lateral (select o.value -> 'error' as error) e",
-    rows: None,
-    parameters: &[pg_sys::JSONBOID],
-};
-
 /// Reads a JSON array of outcomes.
-pub(super) fn read(session: &Session, outcomes: Json) -> Result<Vec<Outcome>, Error> {
-    session.rows(
-        &READ,
-        "pg_catalog.jsonb_array_elements",
-        &[outcomes.into()],
-        |row| Ok(read_one(row)),
-    )
+pub(super) fn read(outcomes: Json) -> Vec<Outcome> {
+    outcomes.elements().map(read_one).collect()
 }
 
-fn read_one(row: &Row) -> Outcome {
-    let step = row.optional_text(1).and_then(keys::parse);
-    let is_number = row.optional_text(2) == Some("number");
-    let attempt = row
-        .optional_text(3)
-        .filter(|digits| is_number && is_digits(digits, 9))
+fn read_one(whole: Json) -> Outcome {
+    let is_object = whole.is_object();
+    let field = |name| whole.field_of(name).filter(|_| is_object);
+    let text = |name| whole.text_of(name).filter(|_| is_object);
+    let step = text("step_uuid").and_then(|text| keys::parse(&text));
+    let attempt = field("attempt")
+        .filter(|attempt| attempt.kind() == Kind::Number)
+        .map(Json::to_text)
+        .filter(|digits| is_digits(digits, 9))
         .and_then(|digits| digits.parse().ok());
-    Outcome {
+    let status = text("status").and_then(|status| status.parse().ok());
+    let mut outcome = Outcome {
         step,
         attempt,
-        result: row.json(5),
-        checkpoint: row.json(6),
-        said: read_said(row, step, attempt),
+        result: field("result"),
+        checkpoint: field("checkpoint"),
+        said: Err(bad("an outcome must be a JSON object")),
+    };
+    if is_object {
+        outcome.said = read_said(whole, &outcome, status);
     }
+    outcome
+}
+
+fn bad(problem: &str) -> (&'static str, String) {
+    ("22023", problem.to_owned())
 }
 
 fn read_said(
-    row: &Row,
-    step: Option<u128>,
-    attempt: Option<i32>,
+    whole: Json,
+    outcome: &Outcome,
+    status: Option<OutcomeStatus>,
 ) -> Result<Said, (&'static str, String)> {
-    let bad = |problem: &str| ("22023", problem.to_owned());
-    let Some(whole) = row.json(0).filter(|whole| whole.is_object()) else {
-        return Err(bad("an outcome must be a JSON object"));
-    };
-    let step = step.ok_or_else(|| bad("step_uuid must be a UUID"))?;
-    let attempt = attempt.ok_or_else(|| bad("attempt must be a whole number, as claimed"))?;
-    let status = row.optional_text(4).and_then(|status| status.parse().ok());
+    let step = outcome
+        .step
+        .ok_or_else(|| bad("step_uuid must be a UUID"))?;
+    let attempt = outcome
+        .attempt
+        .ok_or_else(|| bad("attempt must be a whole number, as claimed"))?;
     let status = status.ok_or_else(|| bad("status must be complete, fail, release or yield"))?;
+    let error = whole.field_of("error");
     let failure = match status {
-        OutcomeStatus::Fail => Some(read_failure(row).map_err(bad)?),
+        OutcomeStatus::Fail => Some(read_failure(error).map_err(bad)?),
         _ => None,
     };
-    if let Some(problem) = limit_problem(whole, row) {
+    if let Some(problem) = limit_problem(whole, outcome, error) {
         return Err(("TK022", problem));
     }
     Ok(Said {
@@ -100,24 +93,32 @@ fn read_said(
     })
 }
 
-fn read_failure(row: &Row) -> Result<Failure, &'static str> {
-    let error = row
-        .json(7)
-        .filter(|_| row.text(8) == "object" && row.text(9) == "string");
-    let error = error.ok_or("a failure needs an error with a message")?;
-    let is_retryable = match row.optional_text(12) {
-        None | Some("null") => true,
-        Some("boolean") => row.text(13) == "true",
+fn read_failure(error: Option<Json>) -> Result<Failure, &'static str> {
+    const NEEDS_MESSAGE: &str = "a failure needs an error with a message";
+    let error = error
+        .filter(|error| error.is_object())
+        .ok_or(NEEDS_MESSAGE)?;
+    let message = error
+        .field_of("message")
+        .filter(|message| message.kind() == Kind::String)
+        .and_then(|_| error.text_of("message"))
+        .ok_or(NEEDS_MESSAGE)?;
+    let is_retryable = match error.field_of("retryable").map(Json::kind) {
+        None | Some(Kind::Null | Kind::True) => true,
+        Some(Kind::False) => false,
         Some(_) => return Err("error.retryable must be true or false"),
     };
-    let retry_after_ms = row.optional_text(14);
-    if retry_after_ms.is_some_and(|text| !is_digits(text, 15)) {
+    let retry_after_ms = error.text_of("retry_after_ms");
+    if retry_after_ms
+        .as_deref()
+        .is_some_and(|text| !is_digits(text, 15))
+    {
         return Err("error.retry_after_ms must be a whole number of milliseconds");
     }
     Ok(Failure {
         error,
-        message: row.text(10).to_owned(),
-        error_type: row.optional_text(11).map(str::to_owned),
+        message,
+        error_type: error.text_of("type"),
         is_retryable,
         retry_after_ms: retry_after_ms.and_then(|text| text.parse().ok()),
     })
@@ -128,14 +129,13 @@ fn is_digits(text: &str, most: usize) -> bool {
 }
 
 /// Only an outcome that is too long or too deep as a whole is looked at part by part.
-fn limit_problem(whole: Json, row: &Row) -> Option<String> {
+fn limit_problem(whole: Json, outcome: &Outcome, error: Option<Json>) -> Option<String> {
     payloads::exceeded_limit(whole)?;
-    [("checkpoint", 6), ("error", 7), ("result", 5)]
-        .into_iter()
-        .find_map(|(name, column)| {
-            Some(format!(
-                "the {name} {}",
-                payloads::exceeded_limit(row.json(column)?)?
-            ))
-        })
+    [
+        ("checkpoint", outcome.checkpoint),
+        ("error", error),
+        ("result", outcome.result),
+    ]
+    .into_iter()
+    .find_map(|(name, part)| Some(format!("the {name} {}", payloads::exceeded_limit(part?)?)))
 }

@@ -6,15 +6,18 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 
 use pgrx::pg_sys::TimestampTz;
-use tasker_rules::key::step_key;
+use tasker_rules::graph::CompiledStep;
+use tasker_rules::key::{step_key, task_of};
 use tasker_rules::step_state::{StepEvent, StepState};
 
 use super::changes::{self, Change, ENQUEUED, FINISHED};
 use super::messages::{self, Released, Sent};
-use super::rows::StepRow;
+use super::rows::{self, Locking, StepRow};
 use super::tasks::{self, Delta, Deltas};
 use super::{Call, Taker, graphs};
+use crate::compiled::Kept;
 use crate::error::Error;
+use crate::keys;
 use crate::queue;
 use crate::statements::Session;
 use crate::values::Json;
@@ -43,17 +46,34 @@ struct Ready<'a> {
 }
 
 /// The keys of the steps that wait for a step.
-pub(super) fn dependents_of(
-    row_task: u128,
-    step: &tasker_rules::graph::CompiledStep,
-) -> impl Iterator<Item = u128> {
+fn dependents_of(row_task: u128, step: &CompiledStep) -> impl Iterator<Item = u128> {
     step.dependents
         .iter()
         .filter_map(move |&number| step_key(row_task, number))
 }
 
+/// A step with more dependencies than this is locked after all else is written: many finish at the same time what it waits for, and would wait for each other.
+const WIDE: usize = 16;
+
+/// Whether many steps are waited for.
+fn is_wide(step: &CompiledStep) -> bool {
+    step.dependencies.len() > WIDE
+}
+
+/// The keys of the steps that wait for a step, but for the wide ones.
+pub(super) fn narrow_dependents_of(
+    task: u128,
+    kept: &Kept,
+    step: &CompiledStep,
+) -> impl Iterator<Item = u128> {
+    dependents_of(task, step).filter(|&key| {
+        kept.step(keys::number_in_task(key))
+            .is_ok_and(|step| !is_wide(step))
+    })
+}
+
 /// Writes decided changes and all that follows from them, and gives the ready steps that are handed over to the taker. `dependents` are the locked rows of steps that wait for
-/// those that complete.
+/// those that complete, but for the wide ones, which are locked here.
 pub(super) fn settle(
     call: &Call,
     settlements: &[Settlement],
@@ -64,6 +84,64 @@ pub(super) fn settle(
         return Ok(Vec::new());
     }
     let decrements = decrements(settlements)?;
+    let mut deltas = deltas(settlements);
+    let mut handed_over = write(
+        call,
+        settlements,
+        dependents,
+        &decrements,
+        &mut deltas,
+        taker,
+    )?;
+    let wide = wide(settlements, &decrements)?;
+    if !wide.is_empty() {
+        let rows: Vec<StepRow> = rows::read(call.session, wide, Locking::Wait)?
+            .into_iter()
+            .filter(|row| row.state == StepState::Pending)
+            .collect();
+        let rest = taker.map(|taker| Taker {
+            limit: taker.limit - handed_over.len(),
+            ..*taker
+        });
+        handed_over.extend(write(
+            call,
+            &[],
+            &rows,
+            &decrements,
+            &mut deltas,
+            rest.as_ref(),
+        )?);
+    }
+    tasks::advance(call, &deltas)?;
+    Ok(handed_over)
+}
+
+/// The wide steps among those whose counters fall.
+fn wide(settlements: &[Settlement], decrements: &BTreeMap<u128, i32>) -> Result<Vec<u128>, Error> {
+    let kept: HashMap<u128, &Kept> = settlements
+        .iter()
+        .map(|settlement| (settlement.row.task(), settlement.row.kept.as_ref()))
+        .collect();
+    let mut wide = Vec::new();
+    for &key in decrements.keys() {
+        if let Some(kept) = kept.get(&task_of(key))
+            && is_wide(kept.step(keys::number_in_task(key))?)
+        {
+            wide.push(key);
+        }
+    }
+    Ok(wide)
+}
+
+/// Writes changes of steps, their history and their messages, and what becomes of dependents.
+fn write(
+    call: &Call,
+    settlements: &[Settlement],
+    dependents: &[StepRow],
+    decrements: &BTreeMap<u128, i32>,
+    deltas: &mut Deltas,
+    taker: Option<&Taker>,
+) -> Result<Vec<u128>, Error> {
     let waiting: Vec<(&StepRow, i32)> = dependents
         .iter()
         .filter_map(|row| Some((row, *decrements.get(&row.key)?)))
@@ -71,6 +149,9 @@ pub(super) fn settle(
     let mut ready = ready(call.session, &waiting)?;
     if let Some(taker) = taker {
         choose(call, &mut ready, taker)?;
+    }
+    for ready in &ready {
+        deltas.entry(ready.row.task()).or_default().running += 1;
     }
 
     let mut changes: Vec<Change> = settlements.iter().map(settled).collect();
@@ -105,8 +186,6 @@ pub(super) fn settle(
     );
     changes.sort_unstable_by_key(|change| change.key);
     changes::write(call, changes, taker)?;
-
-    tasks::advance(call, &deltas(settlements, &ready))?;
     let lost = messages::reuse(call, &sent, &reused)?;
     changes::write_messages(call, lost)?;
     messages::release(call, &released)?;
@@ -269,7 +348,7 @@ fn enqueued(ready: &Ready, msg_id: i64) -> Change {
     change
 }
 
-fn deltas(settlements: &[Settlement], ready: &[Ready]) -> Deltas {
+fn deltas(settlements: &[Settlement]) -> Deltas {
     let mut deltas = Deltas::new();
     let is = |state: StepState, wanted| i32::from(state == wanted);
     for Settlement { row, to, .. } in settlements {
@@ -280,9 +359,6 @@ fn deltas(settlements: &[Settlement], ready: &[Ready]) -> Deltas {
             is(*to, StepState::WaitingForRetry) - is(row.state, StepState::WaitingForRetry);
         delta.failed += is(*to, StepState::Error) - is(row.state, StepState::Error);
         delta.has_failed |= matches!(to, StepState::Error | StepState::WaitingForRetry);
-    }
-    for ready in ready {
-        deltas.entry(ready.row.task()).or_default().running += 1;
     }
     deltas
 }

@@ -23,8 +23,8 @@ use crate::statements::{Session, Statement, session};
 use crate::values::{Field, Value, int4, int8, text, uuid};
 use crate::{clock, keys};
 use statements::{
-    DELETE, DUE_AT, MISSING, MISSING_QUEUE, READ_BY_PRIORITY, READ_OLDEST, REUSE, SEND,
-    SET_VISIBLE_AT, WAITING_ABOVE_ZERO, WAITING_AT_ZERO, WAITING_BELOW_ZERO,
+    ANY_PRIORITISED, DELETE, DUE_AT, MISSING, MISSING_QUEUE, READ_BY_PRIORITY, READ_OLDEST, REUSE,
+    SEND, SET_VISIBLE_AT, WAITING_ABOVE_ZERO, WAITING_AT_ZERO, WAITING_BELOW_ZERO,
 };
 
 /// One claim in so many takes the oldest message first, so that a low priority never starves.
@@ -54,6 +54,13 @@ impl Message<'_> {
             msg_id.and_then(int8),
         ]
     }
+}
+
+/// The queue of a namespace.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Queue<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
 }
 
 /// A message met by a claim; without a step it is none of the engine's.
@@ -133,21 +140,30 @@ pub(crate) fn reuse(
     })
 }
 
-/// Locks visible messages for the handlers without waiting, by priority and then by age.
+/// Whether a queue has messages of another priority than 0, visible or not.
+fn has_prioritised(session: &Session, table: &str) -> Result<bool, Error> {
+    let found = session.rows(&ANY_PRIORITISED, table, &[], |_| Ok(()))?;
+    Ok(!found.is_empty())
+}
+
+/// Locks visible messages for the handlers without waiting, by priority and then by age. Gives none of a namespace that is paused.
 pub(crate) fn read(
     session: &Session,
-    queue_name: &str,
+    queue: Queue,
     count: usize,
     handlers: Option<&[String]>,
     now: TimestampTz,
 ) -> Result<Vec<Met>, Error> {
+    let table = table(session, queue.name)?;
     let claims = CLAIMS.get().wrapping_add(1);
     CLAIMS.set(claims);
-    let statement = if claims.is_multiple_of(OLDEST_FIRST_ONCE_IN) {
-        &READ_OLDEST
-    } else {
-        &READ_BY_PRIORITY
-    };
+    let statement =
+        if claims.is_multiple_of(OLDEST_FIRST_ONCE_IN) || !has_prioritised(session, &table)? {
+            &READ_OLDEST
+        } else {
+            &READ_BY_PRIORITY
+        };
+    let queue_name = queue.name;
     let floor = floors::of(queue_name, handlers, now);
     let limit = i32::try_from(count).unwrap_or(i32::MAX);
     let values = [
@@ -155,8 +171,9 @@ pub(crate) fn read(
         handlers_value(handlers),
         Value::int4(limit),
         Value::time(floor.from()),
+        Value::text(queue.namespace),
     ];
-    let mut met = session.rows(statement, &table(session, queue_name)?, &values, |row| {
+    let mut met = session.rows(statement, &table, &values, |row| {
         Ok(Met {
             msg_id: row.int8(0),
             step: row.optional_uuid(1),
@@ -209,15 +226,17 @@ pub(crate) fn waiting_priority(
     now: TimestampTz,
 ) -> Result<Option<i32>, Error> {
     let table = table(session, queue_name)?;
+    let has_prioritised = has_prioritised(session, &table)?;
     let values = [
         Value::int4(above),
         handlers_value(handlers),
         Value::time(now),
     ];
-    let statements: &[&Statement] = if above < 0 {
-        &[&WAITING_ABOVE_ZERO, &WAITING_AT_ZERO, &WAITING_BELOW_ZERO]
-    } else {
-        &[&WAITING_ABOVE_ZERO]
+    let statements: &[&Statement] = match (above < 0, has_prioritised) {
+        (true, true) => &[&WAITING_ABOVE_ZERO, &WAITING_AT_ZERO, &WAITING_BELOW_ZERO],
+        (true, false) => &[&WAITING_AT_ZERO],
+        (false, true) => &[&WAITING_ABOVE_ZERO],
+        (false, false) => &[],
     };
     for statement in statements {
         let found = session.rows(statement, &table, &values, |row| Ok(row.int4(0)))?;

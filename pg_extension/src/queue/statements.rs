@@ -43,6 +43,13 @@ macro_rules! read_prioritised {
     };
 }
 
+/// The namespace of a read isn't paused; looked up once a read.
+macro_rules! not_paused {
+    () => {
+        "(select n.paused_at is null from tasker.namespaces n where n.name = $5)"
+    };
+}
+
 macro_rules! step_of {
     () => {
         "case when m.message ->> 'step_uuid' ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' then (m.message ->> 'step_uuid')::pg_catalog.uuid end"
@@ -54,6 +61,7 @@ const READ_PARAMETERS: &[pg_sys::Oid] = &[
     pg_sys::TEXTARRAYOID,
     pg_sys::INT4OID,
     pg_sys::TIMESTAMPTZOID,
+    pg_sys::TEXTOID,
 ];
 
 pub(super) const SEND: Statement = Statement {
@@ -64,6 +72,18 @@ pub(super) const SEND: Statement = Statement {
            from pg_catalog.unnest($1) s
            returning msg_id",
     rows: Some(c"_message"),
+    parameters: &[],
+};
+
+/// Most queues never hold one, and are read by age then.
+pub(super) const ANY_PRIORITISED: Statement = Statement {
+    name: "queue_any_prioritised",
+    text: concat!(
+        "select 1 from {} m where m.message ->> 'priority' <> '0' order by ",
+        priority!(),
+        " desc, m.vt limit 1"
+    ),
+    rows: None,
     parameters: &[],
 };
 
@@ -80,7 +100,9 @@ pub(super) const READ_BY_PRIORITY: Statement = Statement {
         is_for!("$2"),
         " order by m.vt limit $3 for update skip locked) m union all ",
         read_prioritised!("<"),
-        ") m limit $3"
+        ") m where ",
+        not_paused!(),
+        " limit $3"
     ),
     rows: None,
     parameters: READ_PARAMETERS,
@@ -93,7 +115,9 @@ pub(super) const READ_OLDEST: Statement = Statement {
         step_of!(),
         ", coalesce(",
         priority!(),
-        ", 0), m.vt from {} m where m.vt >= $4 and m.vt <= $1 and ",
+        ", 0), m.vt from {} m where ",
+        not_paused!(),
+        " and m.vt >= $4 and m.vt <= $1 and ",
         is_for!("$2"),
         " order by m.vt limit $3 for update skip locked"
     ),

@@ -11,10 +11,28 @@ use super::{Field, Value, text_datum};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Json(pub(super) Datum);
 
+/// What a JSON value is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Object,
+    Array,
+    String,
+    Number,
+    True,
+    False,
+    Null,
+}
+
 /// Bits in the header of a `jsonb` that say what its root is (PostgreSQL's `utils/jsonb.h`).
 const COUNT: u32 = 0x0FFF_FFFF;
 const ROOT_IS_SCALAR: u32 = 0x1000_0000;
 const ROOT_IS_OBJECT: u32 = 0x2000_0000;
+/// Bits in the entry of a value that say what it is.
+const ENTRY_KIND: u32 = 0x7000_0000;
+const ENTRY_IS_STRING: u32 = 0x0000_0000;
+const ENTRY_IS_NUMBER: u32 = 0x1000_0000;
+const ENTRY_IS_FALSE: u32 = 0x2000_0000;
+const ENTRY_IS_TRUE: u32 = 0x3000_0000;
 
 impl From<Json> for Value {
     fn from(json: Json) -> Self {
@@ -51,6 +69,54 @@ impl Json {
                 pg_sys::jsonb_object_field_text,
                 &[Some(self.0), Some(text_datum(name))],
             )
+        }
+    }
+
+    /// A field of an object; `None` when it isn't there.
+    pub(crate) fn field_of(self, name: &str) -> Option<Self> {
+        // SAFETY: a jsonb and a text; gives a jsonb, or null.
+        unsafe {
+            direct_function_call_as_datum(
+                pg_sys::jsonb_object_field,
+                &[Some(self.0), Some(text_datum(name))],
+            )
+        }
+        .map(Self)
+    }
+
+    /// The elements of an array; of anything else none.
+    pub(crate) fn elements(self) -> impl Iterator<Item = Self> {
+        let count = match self.kind() {
+            Kind::Array => self.header() & COUNT,
+            _ => 0,
+        };
+        (0..count).filter_map(move |index| {
+            // SAFETY: a jsonb and an int4; gives a jsonb, or null.
+            unsafe {
+                direct_function_call_as_datum(
+                    pg_sys::jsonb_array_element,
+                    &[Some(self.0), Some(Datum::from(index))],
+                )
+            }
+            .map(Self)
+        })
+    }
+
+    /// What it is.
+    pub(crate) fn kind(self) -> Kind {
+        let header = self.header();
+        if header & ROOT_IS_OBJECT != 0 {
+            return Kind::Object;
+        }
+        if header & ROOT_IS_SCALAR == 0 {
+            return Kind::Array;
+        }
+        match self.word(1) & ENTRY_KIND {
+            ENTRY_IS_STRING => Kind::String,
+            ENTRY_IS_NUMBER => Kind::Number,
+            ENTRY_IS_TRUE => Kind::True,
+            ENTRY_IS_FALSE => Kind::False,
+            _ => Kind::Null,
         }
     }
 
@@ -111,12 +177,22 @@ impl Json {
         unsafe { pg_sys::toast_raw_datum_size(self.0) }
     }
 
-    #[allow(clippy::cast_ptr_alignment, reason = "it is read as it lies")]
+    /// The first four bytes after the length are the header of the root.
     fn header(self) -> u32 {
-        // SAFETY: the first four bytes after the length are the header of the root.
+        self.word(0)
+    }
+
+    /// Four bytes of the root: its header, then an entry for each value in it.
+    #[allow(clippy::cast_ptr_alignment, reason = "it is read as it lies")]
+    fn word(self, index: usize) -> u32 {
+        // SAFETY: every root has a header; whoever asks for an entry knows from it that it is there.
         unsafe {
             let plain = pg_sys::pg_detoast_datum(self.0.cast_mut_ptr());
-            plain.cast::<u8>().add(4).cast::<u32>().read_unaligned()
+            plain
+                .cast::<u8>()
+                .add(4 + 4 * index)
+                .cast::<u32>()
+                .read_unaligned()
         }
     }
 }

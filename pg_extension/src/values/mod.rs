@@ -9,7 +9,7 @@ use pgrx::pg_sys::{self, Datum, Oid, TimestampTz};
 
 pub(crate) use answers::{answer, or_refused, refused};
 pub(crate) use fields::{Field, array_type, bool, composite, composites, int4, int8, text, uuid};
-pub(crate) use json::Json;
+pub(crate) use json::{Json, Kind};
 pub(crate) use row::Row;
 
 /// A value for a parameter; `None` is null.
@@ -116,6 +116,10 @@ impl Value {
 
     pub(crate) fn optional_times(values: &[Option<TimestampTz>]) -> Self {
         array(&TIME, values.iter().map(|value| value.map(Datum::from)))
+    }
+
+    pub(crate) fn uuid(key: u128) -> Self {
+        Self(uuid(key))
     }
 
     pub(crate) fn uuids(keys: &[u128]) -> Self {

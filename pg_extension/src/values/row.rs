@@ -63,6 +63,13 @@ impl<'a> Row<'a> {
         keys.unwrap_or_default().iter().map(keys::number).collect()
     }
 
+    pub(crate) fn int4s(&self, column: usize) -> Vec<i32> {
+        // SAFETY: an array of int4.
+        self.datum(column)
+            .and_then(|datum| unsafe { Vec::<i32>::from_datum(datum, false) })
+            .unwrap_or_default()
+    }
+
     pub(crate) fn optional_text(&self, column: usize) -> Option<&'a str> {
         // SAFETY: a text of this row, which outlives it.
         self.datum(column)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tasker_client::Client;
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::calls::Caller;
@@ -146,6 +147,7 @@ impl WorkerBuilder {
     pub fn build(self) -> Result<Worker, BuildError> {
         self.check()?;
         let caller = Caller {
+            line: Arc::new(Mutex::new(self.client.work_line())),
             client: self.client,
             worker_id: self.worker_id.unwrap_or_else(own_name),
             namespaces: self.namespaces,

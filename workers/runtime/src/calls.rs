@@ -1,12 +1,14 @@
 //! The calls of the database that the loop makes, each with a deadline, and the repetition of the
 //! one that must be answered.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tasker_client::{
     ClaimRequest, ClaimedStep, Client, Error, FinishRequest, Finished, HeldStep, LeaseVerdict,
-    Outcome, WorkerRegistration,
+    Outcome, WorkLine, WorkerRegistration,
 };
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::jitter::{fraction, pause};
@@ -60,6 +62,8 @@ impl CallError {
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) client: Client,
+    /// Over which work is claimed and finished, one call at a time.
+    pub(crate) line: Arc<Mutex<WorkLine>>,
     pub(crate) worker_id: String,
     pub(crate) namespaces: Vec<String>,
     pub(crate) handlers: Vec<String>,
@@ -75,7 +79,8 @@ impl Caller {
             lease: self.lease,
             handlers: Some(self.handlers.clone()),
         };
-        within(DEADLINE, self.client.claim_steps(&request)).await
+        let mut line = self.line.lock().await;
+        within(DEADLINE, line.claim_steps(&request)).await
     }
 
     /// Sends outcomes and claims up to `claim_next` steps in the same transaction. While the
@@ -95,9 +100,10 @@ impl Caller {
             handlers: Some(self.handlers.clone()),
             request_id: Some(Uuid::new_v4()),
         };
+        let mut line = self.line.lock().await;
         let mut repetitions = 0;
         loop {
-            let answer = within(DEADLINE, self.client.finish_steps(&request)).await;
+            let answer = within(DEADLINE, line.finish_steps(&request)).await;
             match answer {
                 Err(error) if error.is_passing() => {
                     if repetitions == 0 {

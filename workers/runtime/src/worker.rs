@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tasker_client::{Client, Error};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::WorkerBuilder;
 use crate::calls::{CallError, Caller};
@@ -73,9 +74,16 @@ impl Worker {
             handlers = self.caller.handlers.len(),
             concurrency = self.settings.concurrency, "the worker is ready"
         );
-        Shift::new(self.caller, &self.settings, self.handlers)
-            .work(&shutdown, self.settings.shutdown_grace)
-            .await;
+        let shift = Shift::new(self.caller, &self.settings, self.handlers);
+        let grace = self.settings.shutdown_grace;
+        // On a thread of the runtime, which also hears of answers: the thread that waits for the
+        // whole program would have to be woken for each.
+        let work = tokio::spawn(async move { shift.work(&shutdown, grace).await });
+        if let Err(error) = AbortOnDropHandle::new(work).await
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
+        }
         tracing::info!("the worker has stopped");
         Ok(())
     }
