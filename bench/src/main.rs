@@ -6,7 +6,7 @@
 //! | `shapes` | the graphs |
 //! | `stage` | the PostgreSQL, the server and the worker that are measured |
 //! | `meter`, `machine` | what the database and the operating system count |
-//! | `limits` | what the machine and PGMQ can do without Tasker |
+//! | `limits` | what the machine, PGMQ and RabbitMQ can do without Tasker |
 //! | `latency`, `sustained`, `half_load` | what the worker process does: one task at a time, as much as it can, tasks that arrive at half of that |
 //! | `arrivals` | tasks created at fixed times |
 //! | `creation`, `drain`, `one_task` | what the engine does: create, work off a backlog, work off one very large task |
@@ -44,7 +44,7 @@ use clap::Parser;
 use crate::drain::Drain;
 use crate::half_load::HalfLoad;
 use crate::latency::Lone;
-use crate::limits::{CLIENTS, Limits};
+use crate::limits::{CLIENTS, Limits, commits};
 use crate::machine::{Memory, Others};
 use crate::meter::Meter;
 use crate::options::{Extent, Options};
@@ -63,6 +63,12 @@ async fn main() -> anyhow::Result<()> {
     let others_before = Others::look().await?;
     say("starting PostgreSQL");
     let stage = Stage::start(options.pg_bin.clone()).await?;
+    if options.limits {
+        let outcome = limits_alone(&stage, options.extent()).await;
+        stage.stop()?;
+        print!("{}", table::render_limits(&outcome?));
+        return Ok(());
+    }
     let outcome = measure(&stage, &options).await;
     stage.stop()?;
     let (postgresql, limits, figures) = outcome?;
@@ -97,16 +103,20 @@ fn say(what: &str) {
 async fn measure(stage: &Stage, options: &Options) -> anyhow::Result<(String, Limits, Figures)> {
     let extent = options.extent();
     say("the machine's limits");
-    let before = limits::commit_runs(stage, extent).await?;
+    let before = commits::runs(stage, extent).await?;
     let mut meter = Meter::connect(stage).await?;
     let postgresql = meter.version().await?;
     let figures = figures(stage, &mut meter, options, extent).await?;
     meter.close().await?;
     say("the machine's limits once more");
-    let pgmq = limits::pgmq(stage, extent).await?;
-    let after = limits::commit_runs(stage, extent).await?;
-    let commits = limits::merge(before, after)?;
-    Ok((postgresql, Limits { commits, pgmq }, figures))
+    let limits = Limits::complete(stage, extent, before).await?;
+    Ok((postgresql, limits, figures))
+}
+
+async fn limits_alone(stage: &Stage, extent: Extent) -> anyhow::Result<Limits> {
+    say("the machine's limits");
+    let before = commits::runs(stage, extent).await?;
+    Limits::complete(stage, extent, before).await
 }
 
 async fn figures(

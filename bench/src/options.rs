@@ -15,6 +15,10 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) quick: bool,
 
+    /// Only the machine's limits, printed and not written to a file
+    #[arg(long)]
+    pub(crate) limits: bool,
+
     /// The shapes whose latency is measured [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) shapes: Vec<Shape>,
@@ -55,8 +59,8 @@ pub(crate) struct Extent {
     pub(crate) backlog_steps: usize,
     /// How long pgbench runs with each number of clients, before and again after.
     pub(crate) pgbench_seconds: u32,
-    /// Rounds of one message through PGMQ; of a hundred messages a tenth as many.
-    pub(crate) pgmq_rounds: usize,
+    /// Rounds of one message through PGMQ, and as many through RabbitMQ; of a hundred messages a tenth as many.
+    pub(crate) queue_rounds: usize,
     /// How long an idle worker is looked at.
     pub(crate) idle: Duration,
     /// Tasks that are created as fast as it goes, for the worker process.
@@ -81,7 +85,7 @@ impl Extent {
         creations: 400,
         backlog_steps: 8_000,
         pgbench_seconds: 2,
-        pgmq_rounds: 500,
+        queue_rounds: 500,
         idle: Duration::from_secs(10),
         sustained_tasks: 3_000,
         half_load_shapes: &[Shape::Linear],
@@ -97,7 +101,7 @@ impl Extent {
         creations: 2_000,
         backlog_steps: 100_000,
         pgbench_seconds: 10,
-        pgmq_rounds: 3_000,
+        queue_rounds: 3_000,
         idle: Duration::from_secs(30),
         sustained_tasks: 30_000,
         half_load_shapes: &[Shape::Linear, Shape::Noop],

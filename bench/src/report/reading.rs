@@ -3,6 +3,7 @@
 use super::Figures;
 use super::targets::number;
 use crate::limits::Limits;
+use crate::limits::rabbitmq::RabbitMq;
 use crate::machine::Others;
 use crate::shapes::Shape;
 
@@ -36,6 +37,7 @@ pub(crate) fn read(figures: &Figures, limits: &Limits, others: [Others; 2]) -> V
         "PGMQ alone moves {} messages in hundreds for each step that is drained.",
         number(limits.pgmq.hundreds_messages_per_second / best.steps_per_second),
     ));
+    lines.extend(of_queues(limits));
     if others.iter().any(|others| others.busy_share > DISTURBED) {
         lines.push(
             "Others kept the machine busy before or after: take the ratios with care.".to_owned(),
@@ -75,6 +77,19 @@ fn of_growth(figures: &Figures) -> Option<String> {
         worst.condition,
         number(worst.ratio),
         number(1.0 / figures.growth()?),
+    ))
+}
+
+/// Where there is a RabbitMQ.
+fn of_queues(limits: &Limits) -> Option<String> {
+    let RabbitMq::Measured(rabbitmq) = limits.rabbitmq else {
+        return None;
+    };
+    let pgmq = limits.pgmq;
+    Some(format!(
+        "For each message that RabbitMQ moves, PGMQ moves {} one by one and {} in hundreds.",
+        number(pgmq.one_by_one_messages_per_second / rabbitmq.one_by_one_messages_per_second),
+        number(pgmq.hundreds_messages_per_second / rabbitmq.hundreds_messages_per_second),
     ))
 }
 

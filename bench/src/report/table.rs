@@ -4,12 +4,15 @@ use super::Report;
 use super::targets::number;
 use crate::distribution::{Distribution, median};
 use crate::drain::Drain;
+use crate::limits::Limits;
+use crate::limits::rabbitmq::RabbitMq;
+use crate::limits::rounds::QueueRounds;
 
 /// The whole report.
 pub(crate) fn render(report: &Report) -> String {
     let sections = [
         machine(report),
-        limits(report),
+        limits(&report.limits),
         latency(report),
         half_load(report),
         creation(report),
@@ -21,7 +24,7 @@ pub(crate) fn render(report: &Report) -> String {
     ];
     let mut text = sections
         .iter()
-        .map(|(title, rows)| format!("{title}\n{}", align(rows)))
+        .map(write_section)
         .collect::<Vec<_>>()
         .join("\n");
     text.push_str("\nreading\n");
@@ -33,7 +36,16 @@ pub(crate) fn render(report: &Report) -> String {
     text
 }
 
+/// The machine's limits by themselves.
+pub(crate) fn render_limits(measured: &Limits) -> String {
+    write_section(&limits(measured))
+}
+
 type Section = (&'static str, Vec<Vec<String>>);
+
+fn write_section((title, rows): &Section) -> String {
+    format!("{title}\n{}", align(rows))
+}
 
 fn row(cells: &[&str]) -> Vec<String> {
     cells.iter().map(|cell| (*cell).to_owned()).collect()
@@ -56,23 +68,35 @@ fn machine(report: &Report) -> Section {
     ("machine", rows)
 }
 
-fn limits(report: &Report) -> Section {
+fn limits(limits: &Limits) -> Section {
     let mut rows = vec![row(&["", "a second", "p50 ms", "p95 ms", "p99 ms"])];
-    for commits in &report.limits.commits {
+    for commits in &limits.commits {
         let name = format!("one-row commits, {} clients", commits.clients);
         rows.push(spread(&name, &number(commits.per_second), commits.latency));
     }
-    let pgmq = report.limits.pgmq;
-    rows.push(spread(
-        "PGMQ send, read, delete, one by one",
-        &number(pgmq.one_by_one_messages_per_second),
-        pgmq.one_by_one,
-    ));
-    rows.push(vec![
-        "PGMQ in hundreds, messages".to_owned(),
-        number(pgmq.hundreds_messages_per_second),
-    ]);
+    rows.extend(queue("PGMQ", "send, read, delete", limits.pgmq));
+    match limits.rabbitmq {
+        RabbitMq::Measured(rounds) => {
+            rows.extend(queue("RabbitMQ", "publish, consume, ack", rounds));
+        }
+        RabbitMq::NotInstalled => rows.push(row(&["RabbitMQ isn't installed"])),
+        RabbitMq::Failed => rows.push(row(&["RabbitMQ couldn't be measured"])),
+    }
     ("the machine's limits", rows)
+}
+
+fn queue(name: &str, round: &str, rounds: QueueRounds) -> [Vec<String>; 2] {
+    [
+        spread(
+            &format!("{name} {round}, one by one"),
+            &number(rounds.one_by_one_messages_per_second),
+            rounds.one_by_one,
+        ),
+        vec![
+            format!("{name} in hundreds, messages"),
+            number(rounds.hundreds_messages_per_second),
+        ],
+    ]
 }
 
 fn latency(report: &Report) -> Section {
@@ -328,6 +352,25 @@ mod tests {
             align(&rows),
             "              ms\n  long name    1\n  x          100\n"
         );
+    }
+
+    #[test]
+    fn the_limits_say_so_when_rabbitmq_is_not_installed() {
+        let rounds = QueueRounds {
+            one_by_one: Distribution::of(vec![1.0]).unwrap(),
+            one_by_one_messages_per_second: 900.0,
+            hundreds_messages_per_second: 20_000.0,
+        };
+        let mut limits = Limits {
+            commits: Vec::new(),
+            pgmq: rounds,
+            rabbitmq: RabbitMq::NotInstalled,
+        };
+        let text = render_limits(&limits);
+        assert!(text.ends_with("\n  RabbitMQ isn't installed\n"), "{text}");
+        limits.rabbitmq = RabbitMq::Measured(rounds);
+        let text = render_limits(&limits);
+        assert!(text.contains("RabbitMQ in hundreds, messages"), "{text}");
     }
 
     #[test]
