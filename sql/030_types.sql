@@ -97,7 +97,8 @@ create type tasker._task_change as (
   running integer,
   waiting_retry integer,
   failed integer,
-  ends boolean
+  ends boolean,
+  is_repair boolean
 );
 
 create type tasker._task_record as (

@@ -43,6 +43,13 @@ end
 $function$;
 comment on function tasker._lock_whole_task(uuid) is 'Locks a task with every step it has, beginning again when steps come in between (TK001).';
 
+create function tasker._count_failed(p_task_uuid uuid) returns integer
+language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+  select count(*)::integer from tasker.steps s
+  where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid) and s.state in ('error', 'cancelled')
+$function$;
+comment on function tasker._count_failed(uuid) is 'How many steps of a task keep it from being complete, though nothing moves them any more.';
+
 create function tasker.cancel_task(task_uuid uuid, reason text default null) returns boolean
 language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
 declare
@@ -66,7 +73,7 @@ begin
       where s.step_uuid > cancel_task.task_uuid and s.step_uuid <= tasker._last_step_uuid(cancel_task.task_uuid) and not tasker._is_terminal(s.state)),
     v_now, v_actor));
   update tasker.tasks t
-  set state = 'cancelled', running = 0, waiting_retry = 0, waiting_engine = 0, finished_at = v_now
+  set state = 'cancelled', running = 0, waiting_retry = 0, waiting_engine = 0, finished_at = v_now, failed = tasker._count_failed(t.task_uuid)
   where t.task_uuid = cancel_task.task_uuid;
   insert into tasker.task_transitions (task_uuid, path, at, actor, metadata)
   values (cancel_task.task_uuid, tasker._task_path(v_task.state, array['cancel']), v_now, v_actor,

@@ -66,8 +66,9 @@ language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $fu
   select 3, w.task_uuid, w.step_uuid, format('attempt %s was started twice', w.attempt) from walked w where w.repeats_attempt
   union all
   select 3, w.task_uuid, w.step_uuid, 'completed more than once'
-  from walked w where w.to_state = 'complete' and w.step_uuid is not null
-  group by w.task_uuid, w.step_uuid having count(*) > 1
+  from walked w where w.step_uuid is not null
+  group by w.task_uuid, w.step_uuid
+  having count(*) filter (where w.to_state = 'complete') > 1 + count(*) filter (where w.from_state = 'complete')
   union all
   select 5, s.task_uuid, s.step_uuid, format('state is %s, the last history row says %s', s.state, coalesce(w.to_state, 'pending'))
   from (
@@ -86,7 +87,7 @@ language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $fu
   from tasker.tasks t
   cross join lateral (
     select coalesce(sum(tasker._counts_running(s.state)), 0) as running, count(*) filter (where s.state = 'waiting_for_retry') as waiting_retry,
-      count(*) filter (where s.state = 'error') as failed, count(*) filter (where not tasker._satisfies_dependents(s.state)) as unsatisfied, count(*) as total
+      count(*) filter (where s.state in ('error', 'cancelled')) as failed, count(*) filter (where not tasker._satisfies_dependents(s.state)) as unsatisfied, count(*) as total
     from tasker.steps s
     where s.step_uuid > t.task_uuid and s.step_uuid <= tasker._last_step_uuid(t.task_uuid)
   ) c

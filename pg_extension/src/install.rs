@@ -16,6 +16,8 @@ extension_sql_file!(
         engine::fail::_time_out,
         engine::fail::_end_leases,
         engine::fail::_cancel_steps,
+        engine::repair::_repair_step,
+        engine::repair::_rerun_steps,
         engine::start::_start_tasks,
         graph::_template_nodes,
         graph::_step_definitions,
@@ -27,6 +29,7 @@ extension_sql_file!(
         keys::_last_step_uuid,
         keys::_task_of,
         keys::_number_of,
+        payloads::_context_problem,
         queue::_queue_send,
         queue::_queue_set_visible_at,
         queue::_queue_delete,
@@ -65,7 +68,8 @@ extension_sql_file!(
 extension_sql_file!("../../sql/520_finish.sql", requires = ["510_claim"]);
 extension_sql_file!("../../sql/530_leases.sql", requires = ["520_finish"]);
 extension_sql_file!("../../sql/600_cancel.sql", requires = ["530_leases"]);
-extension_sql_file!("../../sql/610_read_tasks.sql", requires = ["600_cancel"]);
+extension_sql_file!("../../sql/605_repair.sql", requires = ["600_cancel"]);
+extension_sql_file!("../../sql/610_read_tasks.sql", requires = ["605_repair"]);
 extension_sql_file!(
     "../../sql/620_read_history.sql",
     requires = ["610_read_tasks"]

@@ -1,14 +1,16 @@
 //! Payloads held against their schemas. Payloads are parsed here and nowhere else, and only where there is a schema.
 
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{AnyElement, pg_extern};
 use serde::Deserialize;
 use serde_json::Value;
 use tasker_rules::payload;
 use tasker_rules::schema::Schema;
 
-use crate::compiled::Kept;
+use crate::compiled::{self, Kept};
 use crate::error::Error;
 use crate::settings;
-use crate::values::Json;
+use crate::values::{self, Json};
 
 /// What is wrong with a payload, in words; `None` when it satisfies the schema.
 fn problem(schema: &Schema, payload: &str) -> Option<String> {
@@ -37,6 +39,39 @@ pub(crate) fn context_violation(kept: &Kept, context: Json) -> Result<Option<Str
     Ok(kept
         .input_schema()?
         .and_then(|schema| problem(schema, &context.to_text())))
+}
+
+/// How a context given for a task of a template is refused; null when it can be taken.
+#[pg_extern(
+    sql = r#"CREATE FUNCTION "_context_problem"("template_id" integer, "context" jsonb) RETURNS text[]
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"#
+)]
+fn _context_problem(
+    template_id: i32,
+    context: AnyElement,
+) -> Result<Option<Vec<Option<String>>>, ErrorReport> {
+    Ok(values::refused(check_context(
+        template_id,
+        Json::of_datum(context.datum()),
+    ))?)
+}
+
+fn check_context(template_id: i32, context: Json) -> Result<(), Error> {
+    let refused = |code, message, detail| Err(Error::refused(code, message, detail, None));
+    if !context.is_object() {
+        let message = "the context must be a JSON object".to_owned();
+        return refused("22023", message, None);
+    }
+    if let Some(problem) = exceeded_limit(context) {
+        return refused("TK022", format!("the context {problem}"), None);
+    }
+    match context_violation(compiled::template(template_id)?.as_ref(), context)? {
+        Some(violation) => {
+            let message = "the context does not satisfy the template's input_schema".to_owned();
+            refused("TK021", message, Some(violation))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What is wrong with a step's result; `None` when it satisfies the step's `result_schema`.

@@ -21,7 +21,15 @@ pub struct Counters {
 pub fn next_state(state: TaskState, counters: Counters, on_failure: OnFailure) -> TaskState {
     if state.is_terminal() {
         state
-    } else if counters.running > 0 {
+    } else {
+        standing(counters, on_failure)
+    }
+}
+
+/// Where a task stands with these counters, also one that had ended and is set going again.
+#[must_use]
+pub fn standing(counters: Counters, on_failure: OnFailure) -> TaskState {
+    if counters.running > 0 {
         TaskState::StepsInProcess
     } else if counters.waiting_retry > 0 {
         TaskState::WaitingForRetry
@@ -144,6 +152,14 @@ mod tests {
                 S::StepsInProcess,
                 E::DependenciesReady,
             ),
+            (S::Error, S::StepsInProcess, E::StepRepaired),
+            (S::Error, S::Complete, E::StepRepaired),
+            (S::Error, S::Error, E::StepRepaired),
+            (S::BlockedByFailures, S::BlockedByFailures, E::StepRepaired),
+            (S::StepsInProcess, S::StepsInProcess, E::StepRepaired),
+            (S::WaitingForRetry, S::WaitingForRetry, E::StepRepaired),
+            (S::Complete, S::StepsInProcess, E::Rerun),
+            (S::Cancelled, S::Error, E::Rerun),
         ];
         for (from, to, cause) in ways {
             let path = encode::<Tasks>(from, &events(from, to, cause));

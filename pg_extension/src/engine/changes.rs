@@ -15,6 +15,8 @@ use crate::values::{Json, Value, int4, int8, text, uuid};
 pub(super) const ENQUEUED: i32 = 1;
 pub(super) const STARTED: i32 = 2;
 pub(super) const FINISHED: i32 = 4;
+/// The times, the worker and the lease stay.
+const KEPT: i32 = 8;
 
 /// A step's row as it is going to be.
 pub(super) struct Change {
@@ -54,6 +56,15 @@ impl Change {
         }
     }
 
+    /// A row of which one counter changes.
+    pub(super) fn as_it_is(row: &StepRow) -> Self {
+        Self {
+            times: KEPT,
+            retry_at: row.retry_at,
+            ..Self::of(row)
+        }
+    }
+
     /// Moves it along the events.
     pub(super) fn moves(&mut self, to: StepState, events: &[StepEvent]) {
         self.path = Some(encode::<Steps>(self.state, events));
@@ -75,10 +86,10 @@ const UPDATE_STEPS: Statement = Statement {
              retry_at = u.retry_at, result = u.result, error = u.error, checkpoint = u.checkpoint,
              enqueued_at = case when u.times & 1 <> 0 then $2 else s.enqueued_at end,
              started_at = case when u.times & 2 <> 0 then $2 else s.started_at end,
-             finished_at = case when u.times & 4 <> 0 then $2 end,
-             worker_id = case when u.times & 2 <> 0 then $3 when u.times & 4 <> 0 then s.worker_id end,
-             lease_ms = case when u.times & 2 <> 0 then $4 end,
-             lease_expires_at = case when u.times & 2 <> 0 then $5 end
+             finished_at = case when u.times & 4 <> 0 then $2 when u.times = 8 then s.finished_at end,
+             worker_id = case when u.times & 2 <> 0 then $3 when u.times & 12 <> 0 then s.worker_id end,
+             lease_ms = case when u.times & 2 <> 0 then $4 when u.times = 8 then s.lease_ms end,
+             lease_expires_at = case when u.times & 2 <> 0 then $5 when u.times = 8 then s.lease_expires_at end
            from pg_catalog.unnest($1) u
            where s.step_uuid = u.step_uuid",
     rows: Some(c"_step_change"),

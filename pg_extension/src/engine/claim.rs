@@ -9,6 +9,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, TimestampTz};
 use pgrx::{AnyElement, pg_extern};
 use tasker_rules::step_state::{StepEvent, StepState};
+use tasker_rules::task_state::TaskEvent;
 
 use super::changes::{self, Change};
 use super::fail;
@@ -101,7 +102,7 @@ fn claim_from(call: &Call, queue: Queue, taker: &Taker) -> Result<Vec<u128>, Err
                 let delta = deltas.entry(row.task()).or_default();
                 delta.running += 1;
                 delta.waiting_retry -= 1;
-                delta.retries = true;
+                delta.cause = Some(TaskEvent::RetryReady);
                 visible_at.push((met.msg_id, lease_until));
                 steps.push(row.key);
             }

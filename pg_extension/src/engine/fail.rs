@@ -66,6 +66,7 @@ pub(super) fn failed(
         result: None,
         error,
         checkpoint: None,
+        metadata: None,
         row,
     }
 }

@@ -194,14 +194,10 @@ fn judge_all(call: &Call, outcomes: Vec<Outcome>) -> Result<Judged, Error> {
         }
         judgements.push(judgement);
     }
-    let dependents: Vec<StepRow> = locked
-        .into_iter()
-        .filter(|row| row.state == StepState::Pending)
-        .collect();
     Ok(Judged {
         judgements,
         settlements,
-        dependents,
+        dependents: locked,
     })
 }
 
@@ -291,6 +287,7 @@ fn completed(outcome: &Outcome, row: &StepRow) -> Result<(Settlement, Option<Str
         },
         error,
         checkpoint: outcome.checkpoint.filter(|_| violation.is_none()),
+        metadata: None,
         row: row.clone(),
     };
     Ok((settlement, violation))
@@ -312,6 +309,7 @@ fn given_back(
         result: None,
         error: None,
         checkpoint: outcome.checkpoint,
+        metadata: None,
         row: row.clone(),
     }
 }

@@ -16,6 +16,7 @@ mod graphs;
 mod messages;
 mod namespaces;
 mod outcomes;
+mod repair;
 mod requests;
 mod rows;
 mod settle;

@@ -9,6 +9,7 @@ use pgrx::pg_sys::TimestampTz;
 use tasker_rules::graph::CompiledStep;
 use tasker_rules::key::{step_key, task_of};
 use tasker_rules::step_state::{StepEvent, StepState};
+use tasker_rules::task_state::TaskEvent;
 
 use super::changes::{self, Change, ENQUEUED, FINISHED};
 use super::messages::{self, Released, Sent};
@@ -35,6 +36,8 @@ pub(super) struct Settlement {
     pub(super) result: Option<Json>,
     pub(super) error: Option<Json>,
     pub(super) checkpoint: Option<Json>,
+    /// For its row of history.
+    pub(super) metadata: Option<Json>,
 }
 
 /// A dependent that has become ready.
@@ -46,7 +49,7 @@ struct Ready<'a> {
 }
 
 /// The keys of the steps that wait for a step.
-fn dependents_of(row_task: u128, step: &CompiledStep) -> impl Iterator<Item = u128> {
+pub(super) fn dependents_of(row_task: u128, step: &CompiledStep) -> impl Iterator<Item = u128> {
     step.dependents
         .iter()
         .filter_map(move |&number| step_key(row_task, number))
@@ -72,6 +75,17 @@ pub(super) fn narrow_dependents_of(
     })
 }
 
+/// The rows of those that aren't wide.
+pub(super) fn narrow(rows: Vec<StepRow>) -> Result<Vec<StepRow>, Error> {
+    let mut narrow = Vec::with_capacity(rows.len());
+    for row in rows {
+        if !is_wide(row.step()?) {
+            narrow.push(row);
+        }
+    }
+    Ok(narrow)
+}
+
 /// Writes decided changes and all that follows from them, and gives the ready steps that are handed over to the taker. `dependents` are the locked rows of steps that wait for
 /// those that complete, but for the wide ones, which are locked here.
 pub(super) fn settle(
@@ -95,10 +109,7 @@ pub(super) fn settle(
     )?;
     let wide = wide(settlements, &decrements)?;
     if !wide.is_empty() {
-        let rows: Vec<StepRow> = rows::read(call.session, wide, Locking::Wait)?
-            .into_iter()
-            .filter(|row| row.state == StepState::Pending)
-            .collect();
+        let rows = rows::read(call.session, wide, Locking::Wait)?;
         let rest = taker.map(|taker| Taker {
             limit: taker.limit - handed_over.len(),
             ..*taker
@@ -161,7 +172,7 @@ fn write(
             .filter(|&&(row, decrement)| !becomes_ready(row, decrement))
             .map(|&(row, decrement)| Change {
                 remaining: row.remaining - decrement,
-                ..Change::of(row)
+                ..Change::as_it_is(row)
             }),
     );
     let mut released: Vec<Released> = settlements
@@ -293,6 +304,7 @@ fn settled(settlement: &Settlement) -> Change {
         result: settlement.result,
         error: settlement.error,
         checkpoint: settlement.checkpoint.or(settlement.row.checkpoint),
+        metadata: settlement.metadata,
         times: if ends {
             FINISHED
         } else if settlement.to == StepState::Enqueued {
@@ -348,17 +360,32 @@ fn enqueued(ready: &Ready, msg_id: i64) -> Change {
     change
 }
 
+/// Whether a step keeps its task from being complete though nothing moves it any more.
+pub(super) fn counts_as_failed(state: StepState) -> bool {
+    matches!(state, StepState::Error | StepState::Cancelled)
+}
+
 fn deltas(settlements: &[Settlement]) -> Deltas {
     let mut deltas = Deltas::new();
     let is = |state: StepState, wanted| i32::from(state == wanted);
-    for Settlement { row, to, .. } in settlements {
+    for Settlement {
+        row, to, events, ..
+    } in settlements
+    {
         let delta: &mut Delta = deltas.entry(row.task()).or_default();
         delta.running +=
             i32::from(to.counts_as_running()) - i32::from(row.state.counts_as_running());
         delta.waiting_retry +=
             is(*to, StepState::WaitingForRetry) - is(row.state, StepState::WaitingForRetry);
-        delta.failed += is(*to, StepState::Error) - is(row.state, StepState::Error);
-        delta.has_failed |= matches!(to, StepState::Error | StepState::WaitingForRetry);
+        delta.failed += i32::from(counts_as_failed(*to)) - i32::from(counts_as_failed(row.state));
+        if matches!(
+            events,
+            [StepEvent::CompleteManually | StepEvent::ResolveManually]
+        ) {
+            delta.cause = Some(TaskEvent::StepRepaired);
+        } else if matches!(to, StepState::Error | StepState::WaitingForRetry) {
+            delta.cause = Some(TaskEvent::StepFailed);
+        }
     }
     deltas
 }

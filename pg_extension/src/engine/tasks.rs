@@ -20,28 +20,21 @@ pub(super) struct Delta {
     pub(super) running: i32,
     pub(super) waiting_retry: i32,
     pub(super) failed: i32,
-    /// A step failed, for good or for now.
-    pub(super) has_failed: bool,
-    /// A retry has come due.
-    pub(super) retries: bool,
+    /// What set the task in motion, if it isn't a step's completion.
+    pub(super) cause: Option<TaskEvent>,
 }
 
 /// The changes of a call, by task.
 pub(super) type Deltas = BTreeMap<u128, Delta>;
 
 impl Delta {
-    fn is_zero(self) -> bool {
-        self.running == 0 && self.waiting_retry == 0 && self.failed == 0
+    fn changes_nothing(self) -> bool {
+        self.running == 0 && self.waiting_retry == 0 && self.failed == 0 && !self.is_repair()
     }
 
-    fn cause(self) -> TaskEvent {
-        if self.has_failed {
-            TaskEvent::StepFailed
-        } else if self.retries {
-            TaskEvent::RetryReady
-        } else {
-            TaskEvent::StepCompleted
-        }
+    /// An operator's doing, which sets a task going again that had ended, and is in its history though its state stays.
+    fn is_repair(self) -> bool {
+        matches!(self.cause, Some(TaskEvent::StepRepaired | TaskEvent::Rerun))
     }
 }
 
@@ -52,6 +45,13 @@ struct Advanced {
     to: TaskState,
     counters: Counters,
     path: String,
+    is_repair: bool,
+}
+
+impl Advanced {
+    fn has_moved(&self) -> bool {
+        self.from != self.to || self.is_repair
+    }
 }
 
 const LOCK: Statement = Statement {
@@ -75,7 +75,8 @@ const UPDATE: Statement = Statement {
     name: "update_tasks",
     text: "update {} t
            set state = u.state, running = u.running, waiting_retry = u.waiting_retry, failed = u.failed,
-             finished_at = case when u.ends then coalesce(t.finished_at, $2) end
+             finished_at = case when u.ends then coalesce(t.finished_at, $2) end,
+             error = case when u.is_repair then null else t.error end
            from pg_catalog.unnest($1) u
            where t.task_uuid = u.task_uuid",
     rows: Some(c"_task_change"),
@@ -105,7 +106,7 @@ const RECORD_FAILURES: Statement = Statement {
 pub(super) fn advance(call: &Call, deltas: &Deltas) -> Result<(), Error> {
     let changed: Vec<u128> = deltas
         .iter()
-        .filter(|(_, delta)| !delta.is_zero())
+        .filter(|(_, delta)| !delta.changes_nothing())
         .map(|(&task, _)| task)
         .collect();
     let mut failed = Vec::new();
@@ -126,21 +127,27 @@ pub(super) fn advance(call: &Call, deltas: &Deltas) -> Result<(), Error> {
                         .template
                         .lifecycle
                         .on_failure;
-                    let to = progress::next_state(from, counters, on_failure);
-                    let events = progress::events(from, to, delta.cause());
-                    let path = encode::<Tasks>(from, &events);
+                    let is_repair = delta.is_repair();
+                    let to = if is_repair {
+                        progress::standing(counters, on_failure)
+                    } else {
+                        progress::next_state(from, counters, on_failure)
+                    };
+                    let cause = delta.cause.unwrap_or(TaskEvent::StepCompleted);
+                    let path = encode::<Tasks>(from, &progress::events(from, to, cause));
                     Ok(Advanced {
                         task,
                         from,
                         to,
                         counters,
                         path,
+                        is_repair,
                     })
                 })?;
         update(call, &partition.tasks, &advanced)?;
         let moved: Vec<(u128, &str)> = advanced
             .iter()
-            .filter(|task| task.from != task.to)
+            .filter(|task| task.has_moved())
             .map(|task| (task.task, task.path.as_str()))
             .collect();
         record(call, &partition.task_transitions, &moved)?;
@@ -148,7 +155,7 @@ pub(super) fn advance(call: &Call, deltas: &Deltas) -> Result<(), Error> {
             advanced
                 .iter()
                 .filter(|task| {
-                    task.from != task.to
+                    task.has_moved()
                         && matches!(task.to, TaskState::Error | TaskState::BlockedByFailures)
                 })
                 .map(|task| task.task),
@@ -180,6 +187,18 @@ pub(super) fn record(call: &Call, table: &str, rows: &[(u128, &str)]) -> Result<
     call.session.run(&RECORD, table, &values)
 }
 
+/// Locks a task and gives its state; `None` when it isn't there.
+pub(super) fn lock(call: &Call, task: u128) -> Result<Option<TaskState>, Error> {
+    for (partition, tasks) in partitions::group(call.session, [task], |&task| task)? {
+        let values = [Value::uuids(&tasks)];
+        let states = call.session.rows(&LOCK, &partition.tasks, &values, |row| {
+            Ok(row.text(2).parse()?)
+        })?;
+        return Ok(states.into_iter().next());
+    }
+    Ok(None)
+}
+
 /// Locks tasks without waiting and gives those that could be had.
 pub(super) fn lock_without_waiting(call: &Call, mut tasks: Vec<u128>) -> Result<Vec<u128>, Error> {
     tasks.sort_unstable();
@@ -206,6 +225,7 @@ fn update(call: &Call, table: &str, advanced: &[Advanced]) -> Result<(), Error> 
             int4(task.counters.waiting_retry),
             int4(task.counters.failed),
             bool(task.to.is_terminal()),
+            bool(task.is_repair),
         ]
     });
     let values = [Value::rows(c"_task_change", rows), Value::time(call.now)];

@@ -1,0 +1,117 @@
+-- Operators at work on steps: try again, complete by hand, settle, run anew. Not here: what follows for the task and for dependents (engine/repair.rs).
+
+create function tasker._require_reason(p_reason text) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  if length(p_reason) > 1000 then
+    perform tasker._raise('22023', 'reason must have at most 1000 characters', null, 'Keep a long account elsewhere and refer to it.');
+  end if;
+end
+$function$;
+comment on function tasker._require_reason(text) is 'Refuses an overlong reason (22023).';
+
+create function tasker._close_mended(p_task_uuid uuid, p_note text, p_now timestamptz, p_actor text) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  update tasker.dead_letters d
+  set resolution = 'manually_resolved', resolved_at = p_now, resolved_by = p_actor, note = p_note
+  where d.task_uuid = p_task_uuid and d.resolution = 'pending'
+    and exists (select from tasker.tasks t where t.task_uuid = p_task_uuid and t.failed = 0);
+end
+$function$;
+comment on function tasker._close_mended(uuid, text, timestamptz, text) is 'Closes a task''s dead letter when no step of it is failed or cancelled any more.';
+
+create function tasker._repair(p_step_uuid uuid, p_event text, p_result jsonb, p_reason text) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_now timestamptz := tasker._now();
+  v_actor text := tasker._actor();
+begin
+  perform tasker._require_reason(p_reason);
+  if p_step_uuid is null then
+    perform tasker._raise('22023', 'step_uuid must be given');
+  end if;
+  perform tasker._raise_refused(tasker._repair_step(p_step_uuid, p_event, p_result, p_reason, v_now, v_actor));
+  perform tasker._close_mended(tasker._task_of(p_step_uuid), p_reason, v_now, v_actor);
+end
+$function$;
+comment on function tasker._repair(uuid, text, jsonb, text) is 'Lets an operator''s event happen to a step, and closes the dead letter of a task that is mended by it.';
+
+create function tasker.reset_step(step_uuid uuid, reason text default null) returns void
+language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+begin
+  perform tasker._repair(reset_step.step_uuid, 'reset_for_retry', null, reset_step.reason);
+end
+$function$;
+comment on function tasker.reset_step(uuid, text) is
+  'Lets a failed step, or one that its task''s failure cancelled, be tried again from its first attempt, and revives its task; what it saved as a checkpoint is kept. '
+  'Errors: TK002, TK010, 22023.';
+
+create function tasker.complete_step_manually(step_uuid uuid, result jsonb, reason text default null) returns void
+language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+begin
+  perform tasker._repair(complete_step_manually.step_uuid, 'complete_manually', coalesce(complete_step_manually.result, 'null'), complete_step_manually.reason);
+end
+$function$;
+comment on function tasker.complete_step_manually(uuid, jsonb, text) is
+  'Completes a step that has not ended, or failed, with a result given by hand, and revives its task; a worker that runs it loses its lease. '
+  'Errors: TK002, TK010, TK021, TK022, 22023.';
+
+create function tasker.resolve_step(step_uuid uuid, reason text default null) returns void
+language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+begin
+  perform tasker._repair(resolve_step.step_uuid, 'resolve_manually', null, resolve_step.reason);
+end
+$function$;
+comment on function tasker.resolve_step(uuid, text) is
+  'Settles a step that has not ended, or failed, without a result (its dependents see null), and revives its task; a worker that runs it loses its lease. '
+  'Errors: TK002, TK010, 22023.';
+
+create function tasker._number_of_step(p_task_uuid uuid, p_template_id integer, p_step_name text) returns integer
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_number integer;
+begin
+  select n.number into v_number from tasker._template_nodes(p_template_id) n where n.name = p_step_name;
+  if not found then
+    perform tasker._raise('TK002', format('task %s has no step %s', p_task_uuid, p_step_name), null, 'tasker.list_steps shows its steps.');
+  end if;
+  return v_number;
+end
+$function$;
+comment on function tasker._number_of_step(uuid, integer, text) is 'The number of a step of a task, by its name (TK002).';
+
+create function tasker.rerun_task(task_uuid uuid, from_step text default null, with_descendants boolean default true, context jsonb default null) returns void
+language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_now timestamptz := tasker._now();
+  v_actor text := tasker._actor();
+  v_task record;
+  v_number integer;
+begin
+  if rerun_task.with_descendants is null then
+    perform tasker._raise('22023', 'with_descendants must be true or false');
+  end if;
+  perform tasker._lock_whole_task(rerun_task.task_uuid);
+  select t.state, t.template_id into v_task from tasker.tasks t where t.task_uuid = rerun_task.task_uuid;
+  if tasker._next_task_state(v_task.state, 'rerun') is null then
+    perform tasker._raise('TK010', format('task cannot be rerun: it is %s', v_task.state),
+      format('There is no transition from %s by the event rerun.', v_task.state), 'Wait for its end, or cancel it.');
+  end if;
+  if rerun_task.from_step is not null then
+    v_number := tasker._number_of_step(rerun_task.task_uuid, v_task.template_id, rerun_task.from_step);
+  end if;
+  if rerun_task.context is not null then
+    perform tasker._raise_refused(tasker._context_problem(v_task.template_id, rerun_task.context));
+    update tasker.tasks t
+    set context = x.context_defaults || rerun_task.context
+    from tasker.templates x
+    where t.task_uuid = rerun_task.task_uuid and x.template_id = t.template_id;
+  end if;
+  perform tasker._raise_refused(tasker._rerun_steps(rerun_task.task_uuid, v_number, rerun_task.with_descendants, null, v_now, v_actor));
+  perform tasker._close_mended(rerun_task.task_uuid, 'the task was rerun', v_now, v_actor);
+end
+$function$;
+comment on function tasker.rerun_task(uuid, text, boolean, jsonb) is
+  'Runs a task that has ended, or is blocked by failures, anew in place: from a step on, that step alone, or all of it; the results of other steps are kept. A context given takes '
+  'the place of the task''s own. A cancelled task''s other steps stay cancelled. Errors: TK001, TK002, TK010, TK021, TK022, 22023.';
