@@ -80,6 +80,13 @@ create table tasker.scheduled_tasks (
 );
 comment on table tasker.scheduled_tasks is 'Tasks that wait for their run_at. A table of its own: an index on the tasks'' state would make every change of it dearer.';
 
+create table tasker.resting_outcomes (
+  rested_at timestamptz not null,
+  step_uuid uuid not null,
+  constraint resting_outcomes_pkey primary key (rested_at, step_uuid)
+);
+comment on table tasker.resting_outcomes is 'Steps whose outcome rests until maintenance evaluates it. A table of its own, for the same reason.';
+
 create table tasker.steps (
   step_uuid uuid not null,
   template_id integer not null,

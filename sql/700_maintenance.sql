@@ -183,6 +183,24 @@ end
 $function$;
 comment on function tasker._forget_answers(integer, timestamptz) is 'Forgets answers to request_ids that are more than an hour old, and says how many.';
 
+create function tasker._evaluate_resting(p_limit integer, p_now timestamptz, p_actor text) returns bigint
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_resting record;
+begin
+  select array_agg(r.rested_at) as rested_at, coalesce(array_agg(r.step_uuid), '{}') as step_uuids
+  into v_resting
+  from (select r.rested_at, r.step_uuid from tasker.resting_outcomes r order by r.rested_at, r.step_uuid limit p_limit for update skip locked) r;
+  -- One whose step has been cancelled meanwhile goes with the others.
+  delete from tasker.resting_outcomes r
+  using unnest(v_resting.rested_at, v_resting.step_uuids) u(rested_at, step_uuid)
+  where r.rested_at = u.rested_at and r.step_uuid = u.step_uuid;
+  perform tasker._raise_refused(tasker._evaluate(v_resting.step_uuids, p_now, p_actor));
+  return cardinality(v_resting.step_uuids);
+end
+$function$;
+comment on function tasker._evaluate_resting(integer, timestamptz, text) is 'Evaluates outcomes that rest, the oldest first, and says how many.';
+
 create function tasker.run_maintenance(batch integer default 1000) returns table (job text, processed bigint, more boolean)
 language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
 declare
@@ -203,6 +221,8 @@ begin
   return query select 'make_partitions', tasker._make_partitions_ahead(v_now), false;
   v_count := tasker._start_due_tasks(batch, v_now, v_actor);
   return query select 'start_due_tasks', v_count, v_count = batch;
+  v_count := tasker._evaluate_resting(batch, v_now, v_actor);
+  return query select 'evaluate', v_count, v_count = batch;
   v_steps := tasker._walk_live_steps(batch);
   v_late := tasker._late_steps(v_steps, v_now);
   perform tasker._raise_refused(tasker._end_leases(v_late, v_now, v_actor));

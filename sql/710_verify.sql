@@ -24,6 +24,8 @@ language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $fu
       (1, s.remaining_dependencies <> c.unsatisfied, format('remaining_dependencies is %s, unsatisfied are %s', s.remaining_dependencies, c.unsatisfied)),
       (2, s.state in ('enqueued', 'in_progress', 'waiting_for_retry') and c.unsatisfied > 0, format('%s with %s unsatisfied dependencies', s.state, c.unsatisfied)),
       (2, s.state = 'pending' and c.unsatisfied = 0, 'pending with every dependency satisfied'),
+      (7, s.state in ('enqueued_for_orchestration', 'enqueued_as_error_for_orchestration')
+        and not exists (select from tasker.resting_outcomes r where r.step_uuid = s.step_uuid), format('%s, and nothing will evaluate it', s.state)),
       (3, s.attempts_used > d.max_attempts, format('attempts_used is %s of %s', s.attempts_used, d.max_attempts)),
       (3, s.attempts_used > s.attempt, format('attempts_used is %s with attempt %s', s.attempts_used, s.attempt))
   ) v(invariant, is_broken, detail)

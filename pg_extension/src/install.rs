@@ -13,6 +13,7 @@ extension_sql_file!(
         actor::_actor,
         clock::_now,
         clock::_set_now,
+        engine::evaluate::_evaluate,
         engine::fail::_time_out,
         engine::fail::_end_leases,
         engine::fail::_cancel_steps,

@@ -1,6 +1,6 @@
 //! The settings: each with its unit, its default and the reason for it.
 
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_extern};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_extern};
 
 /// `tasker.max_payload_bytes`: the longest context, result, error or checkpoint, as JSON text. 1 MiB: what is larger belongs in storage of its own, and every
 /// dependent step would read it again.
@@ -19,6 +19,19 @@ static MAX_BATCH: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 /// `tasker.partition_days`: how many days of tasks share a partition. 7: with a month kept that is five partitions and the next; for years, set more days, so that sixteen are not
 /// exceeded.
 static PARTITION_DAYS: GucSetting<i32> = GucSetting::<i32>::new(7);
+
+/// When outcomes are turned into what follows from them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PostgresGucEnum)]
+enum Evaluation {
+    #[name = c"inline"]
+    Inline,
+    #[name = c"deferred"]
+    Deferred,
+}
+
+/// `tasker.evaluation`: `inline`, in the call that reports an outcome, or `deferred`, by maintenance. Inline: a step costs one commit. A template's `lifecycle.evaluation` defers its
+/// own tasks in either case.
+static EVALUATION: GucSetting<Evaluation> = GucSetting::<Evaluation>::new(Evaluation::Inline);
 
 /// Tells PostgreSQL of the settings. They bound what a caller may do, so only a superuser, or the configuration, sets them.
 pub(crate) fn define() {
@@ -72,6 +85,19 @@ pub(crate) fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
+    GucRegistry::define_enum_guc(
+        c"tasker.evaluation",
+        c"When outcomes are turned into what follows from them.",
+        c"inline: in the call that reports them; deferred: by maintenance, in batches.",
+        &EVALUATION,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+}
+
+/// Whether all outcomes rest until maintenance evaluates them.
+pub(crate) fn defers_evaluation() -> bool {
+    EVALUATION.get() == Evaluation::Deferred
 }
 
 /// How long a payload may be, in bytes of JSON text.

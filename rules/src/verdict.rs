@@ -53,14 +53,21 @@ pub struct Standing {
 pub fn judge(standing: Standing, status: OutcomeStatus, attempt: i32, is_first: bool) -> Verdict {
     use {OutcomeStatus as O, StepState as S};
     let gives_back = matches!(status, O::Release | O::Yield);
-    let failed = matches!(standing.state, S::WaitingForRetry | S::Error | S::Enqueued);
+    let failed = matches!(
+        standing.state,
+        S::WaitingForRetry | S::Error | S::Enqueued | S::EnqueuedAsErrorForOrchestration
+    );
     match standing.state {
         S::Cancelled => Verdict::Cancelled,
         S::Enqueued if gives_back && standing.attempt == attempt + 1 => Verdict::Repeated,
         _ if standing.attempt != attempt => Verdict::Lost,
         S::InProgress if is_first => Verdict::Accepted,
         S::InProgress => Verdict::Invalid,
-        S::Complete if status == O::Complete && standing.holds_the_same => Verdict::Repeated,
+        S::Complete | S::EnqueuedForOrchestration
+            if status == O::Complete && standing.holds_the_same =>
+        {
+            Verdict::Repeated
+        }
         _ if failed && status == O::Fail && standing.holds_the_same => Verdict::Repeated,
         _ if failed && standing.has_timed_out => Verdict::TimedOut,
         _ => Verdict::Invalid,

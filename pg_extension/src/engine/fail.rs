@@ -57,6 +57,8 @@ pub(super) fn failed(
             &[AS_ERROR, StepEvent::WaitForRetry],
         ),
     };
+    let rested = row.state == StepState::EnqueuedAsErrorForOrchestration;
+    let events = if rested { &events[1..] } else { events };
     Settlement {
         to,
         events,

@@ -14,7 +14,7 @@ use tasker_rules::verdict::{self, OutcomeStatus, Standing, Verdict};
 use super::outcomes::{self, Outcome, Said};
 use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement};
-use super::{Call, Taker, answers, claim, claimed, fail, graphs, names};
+use super::{Call, Taker, answers, claim, claimed, evaluate, fail, names};
 use crate::error::Error;
 use crate::statements::{Statement, session};
 use crate::values::{self, Json, Value};
@@ -110,6 +110,7 @@ fn finish(
         return Ok((kept.verdicts, shown.rows));
     }
     let mut steps = settle::settle(call, &judged.settlements, &judged.dependents, Some(taker))?;
+    evaluate::remember(call, &judged.settlements)?;
     let limit = taker.limit - steps.len();
     steps.extend(claim::claim(call, &Taker { limit, ..*taker })?);
     let shown = claimed::show(call.session, &steps, &judged.results())?;
@@ -141,7 +142,7 @@ impl Judged {
 
 /// Locks the steps and judges what is said of them.
 fn judge_all(call: &Call, outcomes: Vec<Outcome>) -> Result<Judged, Error> {
-    let mut steps: Vec<u128> = outcomes
+    let steps: Vec<u128> = outcomes
         .iter()
         .filter_map(|outcome| Some(outcome.said.as_ref().ok()?.step))
         .collect();
@@ -155,19 +156,9 @@ fn judge_all(call: &Call, outcomes: Vec<Outcome>) -> Result<Judged, Error> {
             ..Judged::default()
         });
     }
-    let asked: HashSet<u128> = steps.iter().copied().collect();
     // The union of the steps and their dependents, in one ordered walk.
-    let graphs = graphs::of_steps(call.session, &steps)?;
-    for &step in &asked {
-        let task = tasker_rules::key::task_of(step);
-        let Some(kept) = graphs.get(&task) else {
-            continue;
-        };
-        if let Ok(definition) = kept.step(keys::number_in_task(step)) {
-            steps.extend(settle::narrow_dependents_of(task, kept, definition));
-        }
-    }
-    let locked = rows::read(call.session, steps, Locking::Wait)?;
+    let wanted = settle::with_narrow_dependents(call.session, &steps)?;
+    let locked = rows::read(call.session, wanted, Locking::Wait)?;
     let by_key: HashMap<u128, &StepRow> = locked.iter().map(|row| (row.key, row)).collect();
 
     let mut judgements = Vec::with_capacity(outcomes.len());
@@ -204,10 +195,12 @@ fn judge_all(call: &Call, outcomes: Vec<Outcome>) -> Result<Judged, Error> {
 fn standing(said: &Said, row: &StepRow, result: Option<Json>) -> Standing {
     let holds_the_same = match said.status {
         OutcomeStatus::Complete => {
-            row.state == StepState::Complete
-                && row
-                    .result
-                    .is_some_and(|held| held.equals(result.unwrap_or_else(null)))
+            matches!(
+                row.state,
+                StepState::Complete | StepState::EnqueuedForOrchestration
+            ) && row
+                .result
+                .is_some_and(|held| held.equals(result.unwrap_or_else(null)))
         }
         OutcomeStatus::Fail => {
             let message = said
@@ -236,7 +229,14 @@ fn change_of(
     row: &StepRow,
 ) -> Result<(Settlement, Option<String>), Error> {
     let settlement = match said.status {
-        OutcomeStatus::Complete => return completed(outcome, row),
+        OutcomeStatus::Complete => {
+            let result = outcome.result.unwrap_or_else(null);
+            let (settlement, violation) = accepted_or_not(row, result, outcome.checkpoint)?;
+            if !evaluate::is_deferred(row) {
+                return Ok((settlement, violation));
+            }
+            settlement
+        }
         OutcomeStatus::Fail => {
             let Some(failure) = &said.failure else {
                 return Err(Error::OutcomeUnreadable);
@@ -252,21 +252,31 @@ fn change_of(
         OutcomeStatus::Release => given_back(call, outcome, row, &[StepEvent::Release]),
         OutcomeStatus::Yield => given_back(call, outcome, row, &[StepEvent::Yield]),
     };
+    if evaluate::is_deferred(row) {
+        return Ok((evaluate::resting(settlement, outcome.result), None));
+    }
     Ok((settlement, None))
 }
 
-fn completed(outcome: &Outcome, row: &StepRow) -> Result<(Settlement, Option<String>), Error> {
-    let result = outcome.result.unwrap_or_else(null);
+/// The change of a step whose result has come, and how the result violates the step's schema.
+pub(super) fn accepted_or_not(
+    row: &StepRow,
+    result: Json,
+    checkpoint: Option<Json>,
+) -> Result<(Settlement, Option<String>), Error> {
     let violation = payloads::result_violation(&row.kept, row.number(), result)?;
-    let (to, events): (StepState, &'static [StepEvent]) = match violation {
-        None => (
+    let rested = row.state == StepState::EnqueuedForOrchestration;
+    let (to, events): (StepState, &'static [StepEvent]) = match (violation.is_none(), rested) {
+        (true, false) => (
             StepState::Complete,
             &[StepEvent::EnqueueForOrchestration, StepEvent::Complete],
         ),
-        Some(_) => (
+        (true, true) => (StepState::Complete, &[StepEvent::Complete]),
+        (false, false) => (
             StepState::Error,
             &[StepEvent::EnqueueForOrchestration, StepEvent::Fail],
         ),
+        (false, true) => (StepState::Error, &[StepEvent::Fail]),
     };
     let error = violation.as_ref().map(|violation| {
         Json::of(&json!({
@@ -280,13 +290,9 @@ fn completed(outcome: &Outcome, row: &StepRow) -> Result<(Settlement, Option<Str
         attempt: row.attempt,
         attempts_used: row.attempts_used,
         due_at: None,
-        result: if violation.is_none() {
-            Some(result)
-        } else {
-            outcome.result
-        },
+        result: Some(result),
         error,
-        checkpoint: outcome.checkpoint.filter(|_| violation.is_none()),
+        checkpoint: checkpoint.filter(|_| violation.is_none()),
         metadata: None,
         row: row.clone(),
     };

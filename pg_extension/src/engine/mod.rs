@@ -10,6 +10,7 @@ mod changes;
 mod claim;
 mod claimed;
 mod create;
+mod evaluate;
 mod fail;
 mod finish;
 mod graphs;

@@ -64,7 +64,7 @@ fn is_wide(step: &CompiledStep) -> bool {
 }
 
 /// The keys of the steps that wait for a step, but for the wide ones.
-pub(super) fn narrow_dependents_of(
+fn narrow_dependents_of(
     task: u128,
     kept: &Kept,
     step: &CompiledStep,
@@ -73,6 +73,24 @@ pub(super) fn narrow_dependents_of(
         kept.step(keys::number_in_task(key))
             .is_ok_and(|step| !is_wide(step))
     })
+}
+
+/// Steps and those that wait for them, but for the wide ones.
+pub(super) fn with_narrow_dependents(
+    session: &Session,
+    steps: &[u128],
+) -> Result<Vec<u128>, Error> {
+    let graphs = graphs::of_steps(session, steps)?;
+    let mut wanted = steps.to_vec();
+    for &step in steps {
+        let task = task_of(step);
+        if let Some(kept) = graphs.get(&task)
+            && let Ok(definition) = kept.step(keys::number_in_task(step))
+        {
+            wanted.extend(narrow_dependents_of(task, kept, definition));
+        }
+    }
+    Ok(wanted)
 }
 
 /// The rows of those that aren't wide.
@@ -165,7 +183,7 @@ fn write(
         deltas.entry(ready.row.task()).or_default().running += 1;
     }
 
-    let mut changes: Vec<Change> = settlements.iter().map(settled).collect();
+    let mut changes: Vec<Change> = Vec::with_capacity(settlements.len() + waiting.len());
     changes.extend(
         waiting
             .iter()
@@ -186,22 +204,40 @@ fn write(
         })
         .collect();
     let mut sent = sent(call, &ready, taker)?;
+    sent.extend(sent_again(call, settlements)?);
     messages::spread(call, &mut sent);
     let reused = messages::pair(&sent, &mut released);
     let ids = messages::send(call, &sent, &reused)?;
+    let (of_ready, of_settled) = ids.split_at(ready.len());
     changes.extend(
         ready
             .iter()
-            .zip(&ids)
+            .zip(of_ready)
             .map(|(ready, &msg_id)| enqueued(ready, msg_id)),
     );
+    let mut of_settled = of_settled.iter().copied();
+    changes.extend(settlements.iter().map(|settlement| {
+        let mut change = settled(settlement);
+        if needs_message(settlement) {
+            change.msg_id = of_settled.next();
+        }
+        change
+    }));
     changes.sort_unstable_by_key(|change| change.key);
     changes::write(call, changes, taker)?;
     let lost = messages::reuse(call, &sent, &reused)?;
     changes::write_messages(call, lost)?;
     messages::release(call, &released)?;
-    for ready in ready.iter().filter(|ready| !ready.is_handed_over) {
-        messages::wake(&ready.row.kept.template.namespace);
+    let enqueued = ready
+        .iter()
+        .filter(|ready| !ready.is_handed_over)
+        .map(|ready| ready.row);
+    let again = settlements
+        .iter()
+        .filter(|settlement| needs_message(settlement))
+        .map(|settlement| &settlement.row);
+    for row in enqueued.chain(again) {
+        messages::wake(&row.kept.template.namespace);
     }
     Ok(ready
         .iter()
@@ -336,6 +372,34 @@ fn sent(call: &Call, ready: &[Ready], taker: Option<&Taker>) -> Result<Vec<Sent>
                 } else {
                     call.now
                 },
+            })
+        })
+        .collect()
+}
+
+/// Whether a step is to run again whose message is gone, as after an outcome that rested.
+fn needs_message(settlement: &Settlement) -> bool {
+    settlement.due_at.is_some() && settlement.row.msg_id.is_none()
+}
+
+fn sent_again(call: &Call, settlements: &[Settlement]) -> Result<Vec<Sent>, Error> {
+    let again = || {
+        settlements
+            .iter()
+            .filter(|settlement| needs_message(settlement))
+    };
+    let facts = graphs::facts(call.session, again().map(|settlement| settlement.row.key))?;
+    again()
+        .filter_map(|settlement| Some((settlement, facts.get(&settlement.row.task())?)))
+        .map(|(settlement, facts)| {
+            Ok(Sent {
+                kept: settlement.row.kept.clone(),
+                step: settlement.row.key,
+                attempt: settlement.attempt,
+                handler: settlement.row.step()?.callable.clone(),
+                priority: facts.priority,
+                correlation_id: facts.correlation_id,
+                visible_at: settlement.due_at.unwrap_or(call.now),
             })
         })
         .collect()

@@ -1,0 +1,117 @@
+//! Deferred evaluation: outcomes that rest in their steps until maintenance turns them into what follows, a batch at a time.
+//!
+//! For very wide joins, whose row every finish would hold until its commit, and for outcomes that come by another way than a worker's call.
+
+use pgrx::datum::TimestampWithTimeZone;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::{Uuid, pg_extern, pg_sys};
+use tasker_rules::step_state::{StepEvent, StepState};
+use tasker_rules::template::Evaluation;
+
+use super::rows::{self, Locking, StepRow};
+use super::settle::{self, Settlement};
+use super::{Call, fail, finish, refusable};
+use crate::error::Error;
+use crate::keys;
+use crate::settings;
+use crate::statements::Statement;
+use crate::values::{Json, Kind, Value};
+
+const REST: Statement = Statement {
+    name: "rest",
+    text: "insert into {} (rested_at, step_uuid) select $2, u.step_uuid from pg_catalog.unnest($1) u(step_uuid)
+           on conflict on constraint resting_outcomes_pkey do nothing",
+    rows: None,
+    parameters: &[pg_sys::UUIDARRAYOID, pg_sys::TIMESTAMPTZOID],
+};
+
+/// Whether the outcomes of a step rest.
+pub(super) fn is_deferred(row: &StepRow) -> bool {
+    settings::defers_evaluation() || row.kept.template.lifecycle.evaluation == Evaluation::Deferred
+}
+
+/// The outcome as it rests in its step, with the result as it was reported.
+pub(super) fn resting(settlement: Settlement, result: Option<Json>) -> Settlement {
+    let (to, events): (StepState, &'static [StepEvent]) = match settlement.events.first().copied() {
+        Some(StepEvent::EnqueueForOrchestration) => (
+            StepState::EnqueuedForOrchestration,
+            &[StepEvent::EnqueueForOrchestration],
+        ),
+        Some(StepEvent::EnqueueAsErrorForOrchestration) => (
+            StepState::EnqueuedAsErrorForOrchestration,
+            &[StepEvent::EnqueueAsErrorForOrchestration],
+        ),
+        // Given back: there is nothing to evaluate.
+        _ => return settlement,
+    };
+    Settlement {
+        to,
+        events,
+        due_at: None,
+        result,
+        error: settlement
+            .error
+            .filter(|_| to == StepState::EnqueuedAsErrorForOrchestration),
+        ..settlement
+    }
+}
+
+/// Remembers steps whose outcomes rest, for maintenance.
+pub(super) fn remember(call: &Call, settlements: &[Settlement]) -> Result<(), Error> {
+    let resting: Vec<u128> = settlements
+        .iter()
+        .filter(|settlement| is_resting(settlement.to))
+        .map(|settlement| settlement.row.key)
+        .collect();
+    if resting.is_empty() {
+        return Ok(());
+    }
+    let values = [Value::uuids(&resting), Value::time(call.now)];
+    call.session.run(&REST, "tasker.resting_outcomes", &values)
+}
+
+fn is_resting(state: StepState) -> bool {
+    matches!(
+        state,
+        StepState::EnqueuedForOrchestration | StepState::EnqueuedAsErrorForOrchestration
+    )
+}
+
+/// Evaluates the resting outcomes of steps; one that doesn't rest any more is left as it is.
+#[pg_extern(volatile, parallel_unsafe)]
+fn _evaluate(
+    step_uuids: Vec<Uuid>,
+    now: TimestampWithTimeZone,
+    actor: &str,
+) -> Result<Option<Vec<Option<String>>>, ErrorReport> {
+    if step_uuids.is_empty() {
+        return Ok(None);
+    }
+    refusable(now, actor, |call| {
+        let keys: Vec<u128> = step_uuids.iter().map(keys::number).collect();
+        let wanted = settle::with_narrow_dependents(call.session, &keys)?;
+        let locked = rows::read(call.session, wanted, Locking::Wait)?;
+        let settlements = locked
+            .iter()
+            .filter(|row| is_resting(row.state) && keys.contains(&row.key))
+            .map(evaluated(call))
+            .collect::<Result<Vec<_>, _>>()?;
+        settle::settle(call, &settlements, &locked, None).map(|_| ())
+    })
+}
+
+fn evaluated<'a>(call: &'a Call) -> impl Fn(&StepRow) -> Result<Settlement, Error> + 'a {
+    move |row| {
+        if row.state == StepState::EnqueuedForOrchestration {
+            let result = row.result.unwrap_or_else(|| Json::parse(c"null"));
+            return Ok(finish::accepted_or_not(row, result, row.checkpoint)?.0);
+        }
+        let error = row.error.unwrap_or_else(|| Json::parse(c"{}"));
+        let is_retryable = error.field_of("retryable").map(Json::kind) != Some(Kind::False);
+        let retry_after_ms = error
+            .text_of("retry_after_ms")
+            .and_then(|text| text.parse().ok());
+        let delay = fail::retry_delay_ms(row, is_retryable, retry_after_ms)?;
+        Ok(fail::failed(call, row.clone(), row.error, delay))
+    }
+}
