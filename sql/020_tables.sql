@@ -188,6 +188,24 @@ comment on table tasker.finish_requests is 'Answers given to finish_steps by req
 -- run_maintenance: answers that are old enough to go
 create index finish_requests_answered_idx on tasker.finish_requests (answered_at);
 
+create table tasker.bulk_jobs (
+  job_uuid uuid not null constraint bulk_jobs_pkey primary key,
+  filter jsonb not null,
+  action text not null,
+  reason text,
+  created_at timestamptz not null,
+  created_by text not null,
+  after uuid,
+  seen bigint not null default 0,
+  changed bigint not null default 0,
+  refused bigint not null default 0,
+  last_refusal jsonb,
+  finished_at timestamptz
+);
+comment on table tasker.bulk_jobs is 'Jobs that do one action to many tasks, and how far they have come: after is the last task seen.';
+-- run_maintenance: the oldest job that goes on
+create index bulk_jobs_open_idx on tasker.bulk_jobs (job_uuid) where finished_at is null;
+
 create table tasker.maintenance_cursors (
   job text not null constraint maintenance_cursors_pkey primary key,
   after uuid not null

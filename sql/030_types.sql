@@ -63,6 +63,21 @@ create type tasker._created as (
   refused text[]
 );
 
+create type tasker.bulk_job as (
+  job_uuid uuid,
+  action text,
+  filter jsonb,
+  reason text,
+  created_at timestamptz,
+  created_by text,
+  seen bigint,
+  changed bigint,
+  refused bigint,
+  last_refusal jsonb,
+  finished_at timestamptz
+);
+comment on type tasker.bulk_job is 'A job that does one action to many tasks; finished_at is null while it goes on.';
+
 create type tasker._finished as (
   verdicts jsonb,
   claimed tasker.claimed_step[],

@@ -230,6 +230,8 @@ begin
   return query select 'end_leases', v_count, v_count > 0;
   v_count := tasker._send_lost_messages(v_steps, v_now);
   return query select 'send_lost_messages', v_count, v_count > 0;
+  v_count := tasker._run_bulk_jobs(batch, v_now);
+  return query select 'bulk_jobs', v_count, v_count > 0;
   v_count := tasker._forget_answers(batch, v_now);
   return query select 'forget_answers', v_count, v_count = batch;
 end

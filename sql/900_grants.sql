@@ -14,7 +14,7 @@ declare
   v_worker constant text[] := array['claim_steps', 'finish_steps', 'complete_step', 'fail_step', 'extend_leases', 'register_worker', 'worker_heartbeat',
     'work_due_in_ms', 'health', 'version'];
   v_operator constant text[] := v_reader || array['create_task', 'create_tasks', 'cancel_task', 'reset_step', 'complete_step_manually',
-    'resolve_step', 'rerun_task', 'run_maintenance', 'verify'];
+    'resolve_step', 'rerun_task', 'apply_to_tasks', 'list_bulk_jobs', 'cancel_bulk_job', 'run_maintenance', 'verify'];
   v_admin constant text[] := v_operator || v_worker || array['register_template', 'retire_template'];
   v_grant record;
 begin

@@ -75,9 +75,10 @@ extension_sql_file!(
     "../../sql/620_read_history.sql",
     requires = ["610_read_tasks"]
 );
+extension_sql_file!("../../sql/690_bulk.sql", requires = ["620_read_history"]);
 extension_sql_file!(
     "../../sql/700_maintenance.sql",
-    requires = ["620_read_history"]
+    requires = ["690_bulk"]
 );
 extension_sql_file!("../../sql/710_verify.sql", requires = ["700_maintenance"]);
 extension_sql_file!("../../sql/720_status.sql", requires = ["710_verify"]);
