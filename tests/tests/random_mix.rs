@@ -1,4 +1,5 @@
-//! Eight sessions that create, claim, finish, fail, give back, extend and cancel as chance has it: no deadlock, no error that isn't a verdict, and every invariant at the end.
+//! Eight sessions that create, claim, finish, fail, give back, extend, cancel, repair and rerun as chance has it, inline and deferred: no deadlock, no error that isn't a verdict, and every
+//! invariant at the end.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use uuid::Uuid;
 const SESSIONS: u64 = 8;
 /// So that leases end and retries come due within the test.
 const CLOCK_RUNS_FASTER: f64 = 40.0;
-const TURNS: u32 = 250;
+const TURNS: u32 = 400;
 const WIDE: &str = "{name: wide, version: 1.0.0, steps: [
   {name: a, handler: {callable: t.a}, retry: {max_attempts: 2, backoff: none}},
   {name: b, handler: {callable: t.a}, dependencies: [a]},
@@ -24,6 +25,36 @@ const WIDE: &str = "{name: wide, version: 1.0.0, steps: [
   {name: d, handler: {callable: t.a}, dependencies: [a]},
   {name: e, handler: {callable: t.a}, dependencies: [b, c, d]},
   {name: f, handler: {callable: t.a}, dependencies: [c]}]}";
+
+/// A join of so many branches is locked after all else.
+const BRANCHES: usize = 18;
+
+/// The templates that tasks are made of: one of every shape, and the same deferred.
+fn templates() -> Vec<String> {
+    let names: Vec<String> = (0..BRANCHES).map(|number| format!("s{number}")).collect();
+    let branches: String = names
+        .iter()
+        .map(|name| format!("{{name: {name}, handler: {{callable: t.a}}, retry: {{max_attempts: 2, backoff: none}}}}, "))
+        .collect();
+    let joined = format!(
+        "{{name: joined, version: 1.0.0, steps: [{branches} {{name: join, handler: {{callable: t.a}}, dependencies: [{}]}}]}}",
+        names.join(", ")
+    );
+    let deferred = |template: &str, name: &str| {
+        template.replace(
+            &format!("name: {name}, version: 1.0.0,"),
+            &format!("name: {name}_deferred, version: 1.0.0, lifecycle: {{evaluation: deferred, on_failure: block}},"),
+        )
+    };
+    vec![
+        deferred(WIDE, "wide"),
+        deferred(&joined, "joined"),
+        WIDE.to_owned(),
+        joined,
+    ]
+}
+
+const NAMES: [&str; 4] = ["wide", "wide_deferred", "joined", "joined_deferred"];
 
 /// Numbers that look random and are the same at every run (xorshift).
 struct Chance(u64);
@@ -57,15 +88,18 @@ impl Session {
             .bind(passed)
             .execute(self.client.pool())
             .await?;
-        match self.chance.below(12) {
+        match self.chance.below(14) {
             0 => {
-                create(&self.client, "default", "wide", &json!({})).await?;
+                let name = NAMES[self.chance.below(NAMES.len() as u64) as usize];
+                create(&self.client, "default", name, &json!({})).await?;
             }
             1 | 2 => self.claim().await?,
             3 => self.cancel().await?,
             4 => self.extend().await?,
             5 => self.maintain().await?,
             6 => self.lose_a_message().await?,
+            7 => self.repair().await?,
+            8 => self.rerun().await?,
             _ => self.finish().await?,
         }
         Ok(())
@@ -75,7 +109,7 @@ impl Session {
         let request = ClaimRequest {
             worker_id: self.worker_id.clone(),
             namespaces: Self::namespaces(),
-            max_steps: 5,
+            max_steps: 10,
             lease: self.lease(),
             handlers: None,
         };
@@ -99,6 +133,56 @@ impl Session {
         let task = &tasks[self.chance.below(tasks.len() as u64) as usize];
         match self.client.cancel_task(task.task_uuid, None).await {
             Err(error) if error.code() == Some("TK010") => Ok(()),
+            other => Ok(other.map(drop)?),
+        }
+    }
+
+    /// An operator does something to a step that failed, or to any.
+    async fn repair(&mut self) -> anyhow::Result<()> {
+        let failed = self.chance.below(4) != 0;
+        let step: Option<Uuid> = sqlx::query_scalar(
+            "select step_uuid from tasker.steps where not $1 or state = 'error' order by random() limit 1",
+        )
+        .bind(failed)
+        .fetch_optional(self.client.pool())
+        .await?;
+        let Some(step) = step else { return Ok(()) };
+        let call = match self.chance.below(3) {
+            0 => "select tasker.reset_step($1)",
+            1 => "select tasker.resolve_step($1, 'as chance has it')",
+            _ => "select tasker.complete_step_manually($1, '7')",
+        };
+        self.operate(call, step).await
+    }
+
+    async fn rerun(&mut self) -> anyhow::Result<()> {
+        if self.chance.below(3) != 0 {
+            return Ok(());
+        }
+        let task: Option<Uuid> = sqlx::query_scalar(
+            "select task_uuid from tasker.tasks where finished_at is not null order by random() limit 1",
+        )
+        .fetch_optional(self.client.pool())
+        .await?;
+        let Some(task) = task else { return Ok(()) };
+        let call = match self.chance.below(3) {
+            0 => "select tasker.rerun_task($1)",
+            1 => "select tasker.rerun_task($1, (select name from tasker.list_steps($1) limit 1))",
+            _ => {
+                "select tasker.rerun_task($1, (select name from tasker.list_steps($1) limit 1), false)"
+            }
+        };
+        self.operate(call, task).await
+    }
+
+    /// What doesn't fit the state it finds is refused with TK010.
+    async fn operate(&self, call: &str, key: Uuid) -> anyhow::Result<()> {
+        let done = sqlx::query(call)
+            .bind(key)
+            .execute(self.client.pool())
+            .await;
+        match done {
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("TK010") => Ok(()),
             other => Ok(other.map(drop)?),
         }
     }
@@ -199,11 +283,15 @@ async fn a_random_mix_of_eight_sessions_has_no_deadlock_and_keeps_every_invarian
 -> anyhow::Result<()> {
     let database = TestDatabase::new().await?;
     let client = database.client();
-    client
-        .register_template(Definition::Yaml(WIDE), None)
-        .await?;
-    for _ in 0..20 {
-        create(client, "default", "wide", &json!({})).await?;
+    for template in templates() {
+        client
+            .register_template(Definition::Yaml(&template), None)
+            .await?;
+    }
+    for name in NAMES {
+        for _ in 0..5 {
+            create(client, "default", name, &json!({})).await?;
+        }
     }
     let begun = Instant::now();
     let mut sessions = Vec::new();
@@ -234,7 +322,13 @@ async fn a_random_mix_of_eight_sessions_has_no_deadlock_and_keeps_every_invarian
     let states: Vec<String> = sqlx::query_scalar("select distinct state from tasker.tasks")
         .fetch_all(database.pool())
         .await?;
-    for state in ["complete", "cancelled", "error", "steps_in_process"] {
+    for state in [
+        "complete",
+        "cancelled",
+        "error",
+        "blocked_by_failures",
+        "steps_in_process",
+    ] {
         assert!(
             states.iter().any(|seen| seen == state),
             "chance made no task {state}: {states:?}"
