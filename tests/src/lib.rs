@@ -24,6 +24,7 @@ pub mod examples;
 mod folders;
 pub mod following;
 pub mod http;
+pub mod model;
 pub mod partitions;
 mod program;
 pub mod scenario;

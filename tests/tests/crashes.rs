@@ -9,15 +9,15 @@ use tasker_tests::{OwnCluster, eventually};
 const RECOVERED_WITHIN: Duration = Duration::from_mins(1);
 
 /// Two steps in a row, the first tried twice without a pause; and the same evaluated later.
-const TEMPLATES: &str = r#"
+const TEMPLATES: &str = r"
 select from tasker.register_template('{name: chain, version: 1.0.0, steps: [
   {name: a, handler: {callable: t.a}, retry: {max_attempts: 2, backoff: none}}, {name: b, handler: {callable: t.b}, dependencies: [a]}]}'::text);
 select from tasker.register_template('{name: later, version: 1.0.0, lifecycle: {evaluation: deferred}, steps: [
   {name: a, handler: {callable: t.a}}, {name: b, handler: {callable: t.b}, dependencies: [a]}]}'::text);
-"#;
+";
 
 /// Kills its own server process before the n-th statement that writes, where `crash.at` is n.
-const TRIGGERS: &str = r#"
+const TRIGGERS: &str = r"
 create schema crash;
 create function crash.here() returns trigger language plpgsql set search_path = pg_catalog as $$
 declare
@@ -42,7 +42,7 @@ begin
     execute format('create trigger crash before insert or update or delete on %s for each statement execute function crash.here()', v_table);
   end loop;
 end $$;
-"#;
+";
 
 /// All that the engine has stored.
 const STORED: &str = "select jsonb_build_array(
