@@ -76,10 +76,7 @@ extension_sql_file!(
     requires = ["610_read_tasks"]
 );
 extension_sql_file!("../../sql/690_bulk.sql", requires = ["620_read_history"]);
-extension_sql_file!(
-    "../../sql/700_maintenance.sql",
-    requires = ["690_bulk"]
-);
+extension_sql_file!("../../sql/700_maintenance.sql", requires = ["690_bulk"]);
 extension_sql_file!("../../sql/710_verify.sql", requires = ["700_maintenance"]);
 extension_sql_file!("../../sql/720_status.sql", requires = ["710_verify"]);
 extension_sql_file!("../../sql/900_grants.sql", requires = ["720_status"]);

@@ -32,12 +32,13 @@ const BRANCHES: usize = 18;
 /// The templates that tasks are made of: one of every shape, and the same deferred.
 fn templates() -> Vec<String> {
     let names: Vec<String> = (0..BRANCHES).map(|number| format!("s{number}")).collect();
-    let branches: String = names
+    let branches: Vec<String> = names
         .iter()
-        .map(|name| format!("{{name: {name}, handler: {{callable: t.a}}, retry: {{max_attempts: 2, backoff: none}}}}, "))
+        .map(|name| format!("{{name: {name}, handler: {{callable: t.a}}, retry: {{max_attempts: 2, backoff: none}}}}"))
         .collect();
     let joined = format!(
-        "{{name: joined, version: 1.0.0, steps: [{branches} {{name: join, handler: {{callable: t.a}}, dependencies: [{}]}}]}}",
+        "{{name: joined, version: 1.0.0, steps: [{}, {{name: join, handler: {{callable: t.a}}, dependencies: [{}]}}]}}",
+        branches.join(", "),
         names.join(", ")
     );
     let deferred = |template: &str, name: &str| {

@@ -189,14 +189,16 @@ pub(super) fn record(call: &Call, table: &str, rows: &[(u128, &str)]) -> Result<
 
 /// Locks a task and gives its state; `None` when it isn't there.
 pub(super) fn lock(call: &Call, task: u128) -> Result<Option<TaskState>, Error> {
-    for (partition, tasks) in partitions::group(call.session, [task], |&task| task)? {
-        let values = [Value::uuids(&tasks)];
-        let states = call.session.rows(&LOCK, &partition.tasks, &values, |row| {
+    let groups = partitions::group(call.session, [task], |&task| task)?;
+    let Some((partition, tasks)) = groups.into_iter().next() else {
+        return Ok(None);
+    };
+    let states = call
+        .session
+        .rows(&LOCK, &partition.tasks, &[Value::uuids(&tasks)], |row| {
             Ok(row.text(2).parse()?)
         })?;
-        return Ok(states.into_iter().next());
-    }
-    Ok(None)
+    Ok(states.into_iter().next())
 }
 
 /// Locks tasks without waiting and gives those that could be had.
