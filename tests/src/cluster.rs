@@ -1,6 +1,7 @@
 //! The PostgreSQL that all tests share, and those that a test has for itself.
 
 use std::fs::{File, OpenOptions};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -210,6 +211,39 @@ impl OwnCluster {
         Ok(Self { cluster })
     }
 
+    /// A standby that follows this cluster by streaming replication. This one waits with each commit until the standby has it.
+    pub async fn standby(&self) -> anyhow::Result<Self> {
+        let folder = test_folder("own")?.join(unique_name());
+        let data = folder.join("data");
+        std::fs::create_dir_all(&folder)?;
+        let copied = Command::new(self.cluster.program("pg_basebackup"))
+            .args([
+                "--write-recovery-conf",
+                "--checkpoint=fast",
+                "--wal-method=stream",
+                "--pgdata",
+            ])
+            .arg(&data)
+            .args(["--dbname", &self.cluster.url("postgres")])
+            .output()?;
+        ensure!(
+            copied.status.success(),
+            "{}",
+            String::from_utf8_lossy(&copied.stderr)
+        );
+        let owner = std::fs::metadata(self.cluster.folder().join("data"))?;
+        give_to(&folder, owner.uid(), owner.gid())?;
+        let mut cluster = Cluster::open(&folder, options(bin_dir()?))?;
+        cluster.start()?;
+        let mut session = PgConnection::connect(&self.url()).await?;
+        session
+            .execute("alter system set synchronous_standby_names = '*'")
+            .await?;
+        session.execute("select pg_reload_conf()").await?;
+        session.close().await?;
+        Ok(Self { cluster })
+    }
+
     /// The address of the database `tasker`. It changes only when something else takes the port while the server is down.
     #[must_use]
     pub fn url(&self) -> String {
@@ -223,6 +257,17 @@ impl Drop for OwnCluster {
         let _ = self.cluster.stop(StopMode::Immediate);
         let _ = std::fs::remove_dir_all(self.cluster.folder());
     }
+}
+
+/// Gives a folder and all in it to an account.
+fn give_to(path: &Path, user: u32, group: u32) -> std::io::Result<()> {
+    std::os::unix::fs::chown(path, Some(user), Some(group))?;
+    if path.is_dir() && !path.is_symlink() {
+        for entry in std::fs::read_dir(path)? {
+            give_to(&entry?.path(), user, group)?;
+        }
+    }
+    Ok(())
 }
 
 fn remove_leftovers(folder: &Path, bin_dir: &Path) -> anyhow::Result<()> {
