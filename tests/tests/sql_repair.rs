@@ -99,7 +99,7 @@ async fn a_failed_step_is_reset_and_its_task_goes_on_to_its_end() -> anyhow::Res
          -enqueue_for_orchestration-> enqueued_for_orchestration -complete-> complete"
     );
     assert!(sql.path("task_history", &task).await?.contains(
-        "give_up-> error -step_repaired-> evaluating_results -ready_steps_found-> enqueuing_steps"
+        "give_up-> error -reset-> evaluating_results -ready_steps_found-> enqueuing_steps"
     ));
     sql.verify().await
 }

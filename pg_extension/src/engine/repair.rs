@@ -134,7 +134,7 @@ fn reset(call: &Call, row: &StepRow, metadata: Option<Json>) -> Result<(), Error
     let delta = Delta {
         running: started,
         failed: -1,
-        cause: Some(TaskEvent::StepRepaired),
+        cause: Some(TaskEvent::Reset),
         ..Delta::default()
     };
     tasks::advance(call, &Deltas::from([(row.task(), delta)]))

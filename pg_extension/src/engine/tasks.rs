@@ -34,7 +34,10 @@ impl Delta {
 
     /// An operator's doing, which sets a task going again that had ended, and is in its history though its state stays.
     fn is_repair(self) -> bool {
-        matches!(self.cause, Some(TaskEvent::StepRepaired | TaskEvent::Rerun))
+        matches!(
+            self.cause,
+            Some(TaskEvent::StepRepaired | TaskEvent::Reset | TaskEvent::Rerun)
+        )
     }
 }
 
@@ -133,7 +136,14 @@ pub(super) fn advance(call: &Call, deltas: &Deltas) -> Result<(), Error> {
                     } else {
                         progress::next_state(from, counters, on_failure)
                     };
-                    let cause = delta.cause.unwrap_or(TaskEvent::StepCompleted);
+                    let cause = match delta.cause {
+                        // A reset sets a task going again that had failed; to any other it is a repair.
+                        Some(TaskEvent::Reset) if from != TaskState::Error => {
+                            TaskEvent::StepRepaired
+                        }
+                        Some(cause) => cause,
+                        None => TaskEvent::StepCompleted,
+                    };
                     let path = encode::<Tasks>(from, &progress::events(from, to, cause));
                     Ok(Advanced {
                         task,
