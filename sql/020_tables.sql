@@ -13,6 +13,8 @@ create table tasker.namespaces (
   queue_name text not null,
   settings jsonb not null default '{}',
   paused_at timestamptz,
+  paused_by text,
+  pause_reason text,
   created_at timestamptz not null,
   constraint namespace_name_is_a_lower_case_word check (name ~ '^[a-z][a-z0-9_]{0,28}$')
 );
@@ -70,7 +72,9 @@ create table tasker.tasks (
   reason text,
   tags text[] not null default '{}',
   context jsonb not null,
-  error jsonb
+  error jsonb,
+  paused_by text,
+  pause_reason text
 ) partition by range (task_uuid);
 comment on table tasker.tasks is 'One row a task; its counters (running, waiting_retry, waiting_engine, failed) decide its state when they change.';
 create table tasker.scheduled_tasks (
@@ -86,6 +90,13 @@ create table tasker.resting_outcomes (
   constraint resting_outcomes_pkey primary key (rested_at, step_uuid)
 );
 comment on table tasker.resting_outcomes is 'Steps whose outcome rests until maintenance evaluates it. A table of its own, for the same reason.';
+
+create table tasker.held_tasks (
+  namespace_id integer not null,
+  task_uuid uuid not null,
+  constraint held_tasks_pkey primary key (namespace_id, task_uuid)
+);
+comment on table tasker.held_tasks is 'Pending tasks whose time has come while their namespace is paused: they start when it is resumed.';
 
 create table tasker.steps (
   step_uuid uuid not null,
@@ -106,9 +117,10 @@ create table tasker.steps (
   result jsonb,
   error jsonb,
   checkpoint jsonb,
-  inputs jsonb
+  inputs jsonb,
+  paused_at timestamptz
 ) partition by range (step_uuid);
-comment on table tasker.steps is 'One row a step; its key names its task and its number within the task.';
+comment on table tasker.steps is 'One row a step; its key names its task and its number within the task. paused_at is its task''s, so that whoever has locked a step knows of the pause.';
 
 create sequence tasker.transitions_seq;
 comment on sequence tasker.transitions_seq is 'The order of history rows, of tasks and steps alike.';

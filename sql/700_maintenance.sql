@@ -21,8 +21,7 @@ create function tasker._start_due_tasks(p_limit integer, p_now timestamptz, p_ac
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
   v_scheduled uuid[];
-  v_busy uuid[];
-  v_due uuid[];
+  v_locked record;
 begin
   v_scheduled := array(
     select s.task_uuid from tasker.scheduled_tasks s where s.run_at <= p_now order by s.run_at, s.task_uuid limit p_limit for update skip locked);
@@ -30,25 +29,10 @@ begin
     return 0;
   end if;
   -- One that another session is changing is left for the next round; one that isn't pending any more was cancelled.
-  select array_agg(u.task_uuid) filter (where t.task_uuid is null and b.task_uuid is not null), array_agg(t.task_uuid) filter (where t.state = 'pending')
-  into v_busy, v_due
-  from unnest(v_scheduled) u(task_uuid)
-  left join lateral (
-    select t.task_uuid, t.state from tasker.tasks t where t.task_uuid = u.task_uuid for no key update skip locked
-  ) t on true
-  left join lateral (select b.task_uuid from tasker.tasks b where b.task_uuid = u.task_uuid) b on true;
+  select * into v_locked from tasker._lock_pending(v_scheduled);
   delete from tasker.scheduled_tasks s
-  where s.run_at <= p_now and s.task_uuid = any (v_scheduled) and s.task_uuid <> all (coalesce(v_busy, '{}'));
-  if v_due is null then
-    return 0;
-  end if;
-  update tasker.tasks t
-  set state = case x.steps_count when 0 then 'complete' else 'steps_in_process' end, running = x.roots_count, started_at = p_now,
-    finished_at = case x.steps_count when 0 then p_now end
-  from unnest(v_due) u(task_uuid), tasker.templates x
-  where t.task_uuid = u.task_uuid and x.template_id = t.template_id;
-  perform tasker._raise_refused(tasker._start_tasks(v_due, p_now, p_actor));
-  return cardinality(v_due);
+  where s.run_at <= p_now and s.task_uuid = any (v_scheduled) and s.task_uuid <> all (coalesce(v_locked.busy, '{}'));
+  return tasker._start_pending(v_locked.pending, p_now, p_actor);
 end
 $function$;
 comment on function tasker._start_due_tasks(integer, timestamptz, text) is 'Starts pending tasks whose run_at has come, and says how many.';
@@ -129,7 +113,7 @@ begin
     select array_agg(s.step_uuid order by s.step_uuid) as step_uuids, array_agg(s.attempt order by s.step_uuid) as attempts,
       array_agg(d.callable order by s.step_uuid) as handlers, array_agg(t.priority::integer order by s.step_uuid) as priorities,
       array_agg(t.correlation_id order by s.step_uuid) as correlation_ids,
-      array_agg(case s.state when 'enqueued' then p_now when 'waiting_for_retry' then s.retry_at else s.lease_expires_at end order by s.step_uuid) as visible_at
+      array_agg(tasker._visible_at(s.state, s.paused_at, s.retry_at, s.lease_expires_at, p_now) order by s.step_uuid) as visible_at
     into v_lost
     from unnest(v_suspects) u(step_uuid)
     cross join lateral (
@@ -221,6 +205,8 @@ begin
   return query select 'make_partitions', tasker._make_partitions_ahead(v_now), false;
   v_count := tasker._start_due_tasks(batch, v_now, v_actor);
   return query select 'start_due_tasks', v_count, v_count = batch;
+  v_count := tasker._start_held_tasks(batch, v_now, v_actor);
+  return query select 'start_held_tasks', v_count, v_count = batch;
   v_count := tasker._evaluate_resting(batch, v_now, v_actor);
   return query select 'evaluate', v_count, v_count = batch;
   v_steps := tasker._walk_live_steps(batch);

@@ -100,7 +100,9 @@ language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $fu
       (6, tasker._is_terminal(t.state) and c.running + c.waiting_retry > 0, format('%s with %s live steps', t.state, c.running + c.waiting_retry)),
       (6, c.total > 0 and c.unsatisfied = 0 and not tasker._is_terminal(t.state), format('%s with every step satisfied', t.state)),
       (6, (t.finished_at is not null) <> tasker._is_terminal(t.state), format('%s with finished_at %s', t.state, coalesce(t.finished_at::text, 'null'))),
-      (7, t.state = 'pending' and not exists (select from tasker.scheduled_tasks s where s.run_at = t.run_at and s.task_uuid = t.task_uuid),
+      (7, t.state = 'pending' and t.paused_at is null
+          and not exists (select from tasker.scheduled_tasks s where s.run_at = t.run_at and s.task_uuid = t.task_uuid)
+          and not exists (select from tasker.held_tasks h where h.namespace_id = t.namespace_id and h.task_uuid = t.task_uuid),
         'pending, and scheduled for no time'),
       (7, t.state = 'steps_in_process' and c.running = 0, 'steps_in_process with nothing running'),
       (7, t.state = 'waiting_for_retry' and c.waiting_retry = 0, 'waiting_for_retry with no retry due'),
@@ -120,12 +122,12 @@ begin
     perform tasker._raise_refused(tasker._queue_problem(v_namespace.queue_name));
     return query execute format($query$
       with sent as (
-        select (m.message ->> 'step_uuid')::uuid as step_uuid, count(*) as messages, min(m.msg_id) as msg_id
+        select (m.message ->> 'step_uuid')::uuid as step_uuid, count(*) as messages, min(m.msg_id) as msg_id, max(m.vt) as visible_at
         from pgmq.%I m
         where m.message ->> 'step_uuid' ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$'
         group by 1
       ), live as (
-        select s.step_uuid, s.state, s.msg_id
+        select s.step_uuid, s.state, s.msg_id, s.paused_at
         from tasker.steps s
         join tasker.templates x on x.template_id = s.template_id
         where x.namespace_id = $3 and s.step_uuid > $1 and s.step_uuid <= $2 and s.state in ('enqueued', 'in_progress', 'waiting_for_retry')
@@ -137,12 +139,30 @@ begin
       full join sent s on s.step_uuid = l.step_uuid
       where coalesce(l.step_uuid, s.step_uuid) > $1 and coalesce(l.step_uuid, s.step_uuid) <= $2
         and (l.step_uuid is null or s.messages is distinct from 1 or s.msg_id is distinct from l.msg_id)
+      union all
+      select 7, tasker._task_of(l.step_uuid), l.step_uuid,
+        case when l.paused_at is null then 'its message is hidden for ever, and its task is not paused' else 'its message is shown, and its task is paused' end
+      from live l
+      join sent s on s.step_uuid = l.step_uuid
+      where case when l.paused_at is null then s.visible_at = 'infinity' else l.state <> 'in_progress' and s.visible_at <> 'infinity' end
       $query$, 'q_' || v_namespace.queue_name)
     using p_from, p_to, v_namespace.namespace_id;
   end loop;
 end
 $function$;
-comment on function tasker._verify_messages(uuid, uuid) is 'Invariant 4: a live step has exactly one message, any other none.';
+comment on function tasker._verify_messages(uuid, uuid) is
+  'Invariant 4: a live step has exactly one message, any other none; and of 7, that a message is hidden for ever exactly while its task is paused.';
+
+create function tasker._verify_pauses(p_from uuid, p_to uuid) returns setof tasker.violation
+language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+  select 7, t.task_uuid, s.step_uuid, format('paused_at is %s, its task''s %s', coalesce(s.paused_at::text, 'null'), coalesce(t.paused_at::text, 'null'))
+  from tasker.tasks t
+  cross join lateral (
+    select s.step_uuid, s.paused_at from tasker.steps s where s.step_uuid > t.task_uuid and s.step_uuid <= tasker._last_step_uuid(t.task_uuid)
+  ) s
+  where t.task_uuid >= p_from and t.task_uuid <= p_to and s.paused_at is distinct from t.paused_at
+$function$;
+comment on function tasker._verify_pauses(uuid, uuid) is 'Of invariant 7: a step is marked as paused exactly while its task is.';
 
 create function tasker.verify(task_uuid uuid default null) returns setof tasker.violation
 language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
@@ -156,6 +176,7 @@ begin
   return query select * from tasker._verify_steps(v_from, v_to);
   return query select * from tasker._verify_tasks(v_from, v_to);
   return query select * from tasker._verify_messages(v_from, v_to);
+  return query select * from tasker._verify_pauses(v_from, v_to);
   return query select * from tasker._verify_history(v_from, v_to);
 end
 $function$;

@@ -26,10 +26,39 @@ $function$;
 comment on function tasker.queue_stats() is
   'Gives for each namespace''s queue how many messages are visible and hidden and the age of the oldest in seconds; its cost follows the queues, not the history. Errors: TK030.';
 
+create function tasker._unserved_handlers(p_now timestamptz) returns text[]
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_namespace record;
+  v_unserved text[];
+  v_found text[] := '{}';
+begin
+  for v_namespace in select n.name, n.queue_name from tasker.namespaces n where n.paused_at is null order by n.name loop
+    continue when to_regclass(format('pgmq.%I', 'q_' || v_namespace.queue_name)) is null;
+    -- Served messages go, so that those which nobody serves come to the front: a bounded look there finds them, however long the queue is.
+    execute format(
+      'select array_agg(format(''%%s (namespace %%s)'', h.handler, $2) order by h.handler)
+       from (
+         select distinct m.handler
+         from (select m.message ->> ''handler'' as handler from pgmq.%I m where m.vt <= $1 order by m.vt limit 1000) m
+         where m.handler is not null
+       ) h
+       where tasker._live_workers($2, h.handler, $3) = 0', 'q_' || v_namespace.queue_name)
+    into v_unserved
+    using p_now - tasker._worker_silence(), v_namespace.name, p_now;
+    v_found := v_found || coalesce(v_unserved, '{}');
+  end loop;
+  return v_found;
+end
+$function$;
+comment on function tasker._unserved_handlers(timestamptz) is
+  'The handlers for which messages have been visible for longer than a worker may be silent, and that no live worker serves; looks at the oldest thousand of each queue.';
+
 create function tasker.health() returns table (name text, ok boolean, detail text)
 language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
 declare
   v_missing text;
+  v_unserved text[];
 begin
   return query select 'database', not pg_is_in_recovery(),
     case when pg_is_in_recovery() then 'this server is a standby: tasks can be read, not changed' else 'PostgreSQL ' || current_setting('server_version') end;
@@ -41,6 +70,10 @@ begin
   from tasker.namespaces n
   where to_regclass(format('pgmq.%I', 'q_' || n.queue_name)) is null;
   return query select 'queues', v_missing is null, coalesce('missing: ' || v_missing || '; maintenance makes them again', 'every namespace has its queue');
+  v_unserved := tasker._unserved_handlers(tasker._now());
+  return query select 'workers', cardinality(v_unserved) = 0,
+    case cardinality(v_unserved) when 0 then 'a live worker serves every handler that is waited for'
+      else 'no live worker serves ' || array_to_string(v_unserved[1:10], ', ') || '; tasker.list_workers() shows who lives' end;
 end
 $function$;
 comment on function tasker.health() is 'Says of each part that Tasker needs whether it is well, and if not, what to do.';

@@ -8,14 +8,17 @@ grant usage on schema tasker to tasker_admin, tasker_operator, tasker_client, ta
 do $grants$
 declare
   v_reader constant text[] := array['list_templates', 'get_template', 'validate_template', 'get_task', 'list_tasks', 'list_steps', 'get_step',
-    'task_history', 'step_history', 'task_graph', 'queue_stats', 'health', 'version'];
+    'task_history', 'step_history', 'task_graph', 'queue_stats', 'health', 'version',
+    'explain_task', 'list_workers', 'list_namespaces'];
   v_client constant text[] := array['create_task', 'create_tasks', 'get_task', 'list_tasks', 'list_steps', 'get_step', 'task_history', 'step_history',
-    'task_graph', 'list_templates', 'get_template', 'validate_template', 'health', 'version'];
+    'task_graph', 'list_templates', 'get_template', 'validate_template', 'health', 'version', 'explain_task'];
   v_worker constant text[] := array['claim_steps', 'finish_steps', 'complete_step', 'fail_step', 'extend_leases', 'register_worker', 'worker_heartbeat',
     'work_due_in_ms', 'health', 'version'];
   v_operator constant text[] := v_reader || array['create_task', 'create_tasks', 'cancel_task', 'reset_step', 'complete_step_manually',
-    'resolve_step', 'rerun_task', 'apply_to_tasks', 'list_bulk_jobs', 'cancel_bulk_job', 'run_maintenance', 'verify'];
-  v_admin constant text[] := v_operator || v_worker || array['register_template', 'retire_template'];
+    'resolve_step', 'rerun_task', 'apply_to_tasks', 'list_bulk_jobs', 'cancel_bulk_job', 'run_maintenance', 'verify',
+    'pause_task', 'resume_task', 'pause_namespace', 'resume_namespace', 'retire_worker'];
+  v_admin constant text[] := v_operator || v_worker || array['register_template', 'retire_template',
+    'set_namespace'];
   v_grant record;
 begin
   for v_grant in

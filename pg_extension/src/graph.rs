@@ -1,5 +1,6 @@
 //! A compiled template's graph as rows, for set-based statements. Arrays that belong together are read side by side; `ordinal` counts them from 1.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use pgrx::iter::TableIterator;
@@ -150,6 +151,39 @@ fn _dependencies(
             ));
         }
     }
+    Ok(TableIterator::new(rows))
+}
+
+/// The steps of a template that wait, directly or through others, for one of those that have ended, and the first of these that each waits for.
+#[pg_extern(stable, parallel_unsafe)]
+fn _steps_behind(
+    template_id: i32,
+    ended: Vec<i32>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(number, i32),
+            name!(ended_number, i32),
+            name!(ended_name, String),
+        ),
+    >,
+    ErrorReport,
+> {
+    let kept = compiled::template(template_id)?;
+    let ended: BTreeSet<u32> = ended
+        .into_iter()
+        .filter_map(|number| u32::try_from(number).ok())
+        .collect();
+    let rows = kept
+        .template
+        .behind(&ended)
+        .into_iter()
+        .map(|(number, ended)| {
+            let name = kept.step(ended as i32)?.name.clone();
+            Ok((number as i32, ended as i32, name))
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
     Ok(TableIterator::new(rows))
 }
 

@@ -24,6 +24,7 @@ extension_sql_file!(
         graph::_step_definitions,
         graph::_handler_of,
         graph::_dependencies,
+        graph::_steps_behind,
         graph::_satisfies_dependents,
         keys::_task_uuids,
         keys::_step_uuid,
@@ -68,14 +69,21 @@ extension_sql_file!(
 );
 extension_sql_file!("../../sql/520_finish.sql", requires = ["510_claim"]);
 extension_sql_file!("../../sql/530_leases.sql", requires = ["520_finish"]);
-extension_sql_file!("../../sql/600_cancel.sql", requires = ["530_leases"]);
-extension_sql_file!("../../sql/605_repair.sql", requires = ["600_cancel"]);
-extension_sql_file!("../../sql/610_read_tasks.sql", requires = ["605_repair"]);
+extension_sql_file!("../../sql/540_workers.sql", requires = ["530_leases"]);
+extension_sql_file!("../../sql/600_cancel.sql", requires = ["540_workers"]);
+extension_sql_file!("../../sql/603_repair.sql", requires = ["600_cancel"]);
+extension_sql_file!("../../sql/605_pauses.sql", requires = ["603_repair"]);
+extension_sql_file!("../../sql/610_read_tasks.sql", requires = ["605_pauses"]);
 extension_sql_file!(
     "../../sql/620_read_history.sql",
     requires = ["610_read_tasks"]
 );
-extension_sql_file!("../../sql/690_bulk.sql", requires = ["620_read_history"]);
+extension_sql_file!(
+    "../../sql/630_namespaces.sql",
+    requires = ["620_read_history"]
+);
+extension_sql_file!("../../sql/640_explain.sql", requires = ["630_namespaces"]);
+extension_sql_file!("../../sql/690_bulk.sql", requires = ["640_explain"]);
 extension_sql_file!("../../sql/700_maintenance.sql", requires = ["690_bulk"]);
 extension_sql_file!("../../sql/710_verify.sql", requires = ["700_maintenance"]);
 extension_sql_file!("../../sql/720_status.sql", requires = ["710_verify"]);

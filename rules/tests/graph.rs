@@ -151,6 +151,21 @@ proptest! {
     }
 
     #[test]
+    fn behind_steps_that_have_ended_are_all_that_reach_one_of_them(
+        (graph, picked) in acyclic_graphs().prop_flat_map(|graph| { let count = graph.len(); (Just(graph), prop::collection::btree_set(1..=count as u32, 0..4)) })
+    ) {
+        let compiled = compile(&template(&graph)).unwrap();
+        let reach = reachable(&graph);
+        let place = |number: u32| position_of(&compiled.step(number).unwrap().name);
+        let mut wanted = Vec::new();
+        for number in (1..=graph.len() as u32).filter(|number| !picked.contains(number)) {
+            let first = picked.iter().copied().find(|&ended| reach[place(number)][place(ended)]);
+            wanted.extend(first.map(|ended| (number, ended)));
+        }
+        prop_assert_eq!(compiled.behind(&picked), wanted);
+    }
+
+    #[test]
     fn the_order_in_which_dependencies_are_written_changes_nothing(graph in acyclic_graphs()) {
         let mut turned = graph.clone();
         for dependencies in &mut turned {

@@ -8,7 +8,7 @@ use tasker_tests::scenario::key;
 const ONE: &str = "{name: one, version: 1.0.0, steps: [{name: a, handler: {callable: t.a}}]}";
 const REGISTER: &str = "select * from tasker.register_template('{name: two, version: 1.0.0, steps: [{name: a, handler: {callable: t.a}}]}'::text)";
 
-const READ: [&str; 8] = [
+const READ: [&str; 9] = [
     "select * from tasker.list_templates()",
     "select * from tasker.get_template('one')",
     "select * from tasker.validate_template('x'::text)",
@@ -16,6 +16,7 @@ const READ: [&str; 8] = [
     "select * from tasker.get_task((select (tasker.list_tasks()).task_uuid limit 1))",
     "select * from tasker.list_steps((select (tasker.list_tasks()).task_uuid limit 1))",
     "select * from tasker.task_history((select (tasker.list_tasks()).task_uuid limit 1))",
+    "select * from tasker.explain_task((select (tasker.list_tasks()).task_uuid limit 1))",
     "select * from tasker.health()",
 ];
 const CREATE: [&str; 2] = [
@@ -29,11 +30,14 @@ const WORK: [&str; 5] = [
     "select tasker.register_worker('w', '{default}', '{}', 'rust', '1'); select tasker.worker_heartbeat('w', 0, 1)",
     "select tasker.work_due_in_ms('{default}')",
 ];
-const OPERATE: [&str; 4] = [
+const OPERATE: [&str; 7] = [
     "select * from tasker.run_maintenance()",
     "select * from tasker.verify()",
     "select * from tasker.queue_stats()",
     "select tasker.cancel_task(tasker.create_task('one'))",
+    "select tasker.pause_task(tasker.create_task('one'))",
+    "select tasker.pause_namespace('default'), tasker.resume_namespace('default')",
+    "select * from tasker.resume_task((select (tasker.list_tasks()).task_uuid limit 1))",
 ];
 const PRIVATE: [&str; 8] = [
     "select tasker._now()",
@@ -88,7 +92,7 @@ async fn a_worker_works_and_no_more() -> anyhow::Result<()> {
     holds(
         "tasker_worker",
         &[&WORK],
-        &[&READ[..7], &CREATE, &OPERATE, &PRIVATE, &[REGISTER]],
+        &[&READ[..8], &CREATE, &OPERATE, &PRIVATE, &[REGISTER]],
     )
     .await
 }

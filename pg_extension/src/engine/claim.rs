@@ -13,6 +13,7 @@ use tasker_rules::task_state::TaskEvent;
 
 use super::changes::{self, Change};
 use super::fail;
+use super::messages::NEVER;
 use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement};
 use super::tasks::{self, Deltas};
@@ -184,10 +185,19 @@ fn decide_on(call: &Call, msg_id: i64, row: StepRow) -> Result<Decision, Error> 
         return Ok(Decision::Orphan);
     }
     Ok(match row.state {
+        StepState::InProgress if !has_come(row.lease_expires_at) => {
+            Decision::Hide(row.lease_expires_at)
+        }
+        // An attempt that outlived its lease is left to maintenance, which fails or enqueues it without starting it.
+        StepState::Enqueued | StepState::WaitingForRetry | StepState::InProgress
+            if row.is_paused =>
+        {
+            Decision::Hide(Some(NEVER))
+        }
         StepState::Enqueued => Decision::Take(row),
         StepState::WaitingForRetry if has_come(row.retry_at) => Decision::Retry(row),
         StepState::WaitingForRetry => Decision::Hide(row.retry_at),
-        StepState::InProgress if has_come(row.lease_expires_at) => {
+        StepState::InProgress => {
             // The first crash in a row is retried at once; a later one waits for its backoff; without attempts left the step fails.
             match fail::retry_delay_ms(&row, true, None)? {
                 None => Decision::Settle(row, None),
@@ -197,7 +207,6 @@ fn decide_on(call: &Call, msg_id: i64, row: StepRow) -> Result<Decision, Error> 
                 Some(_) => Decision::TakeOver(row),
             }
         }
-        StepState::InProgress => Decision::Hide(row.lease_expires_at),
         _ => Decision::Orphan,
     })
 }

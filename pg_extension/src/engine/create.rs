@@ -25,6 +25,8 @@ struct Resolved {
     kept: Rc<Kept>,
     namespace_id: i32,
     context_defaults: Option<Json>,
+    /// Its namespace is paused.
+    is_paused: bool,
     /// Its tasks have keys that they are not given, or must be given.
     has_identity: bool,
 }
@@ -35,12 +37,23 @@ struct Task<'a> {
     request: &'a Request,
     template: &'a Resolved,
     context: Json,
-    is_due: bool,
+    start: Start,
+}
+
+/// When a task starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// With its creation.
+    Now,
+    /// When its time comes.
+    At(TimestampTz),
+    /// When its namespace isn't paused any more.
+    Resumed,
 }
 
 const TEMPLATE: Statement = Statement {
     name: "resolve_template",
-    text: "select t.template_id, t.namespace_id, t.context_defaults, t.identity_strategy, t.version, t.retired_at::pg_catalog.text
+    text: "select t.template_id, t.namespace_id, t.context_defaults, t.identity_strategy, t.version, t.retired_at::pg_catalog.text, n.paused_at
            from tasker.namespaces n join {} t on t.namespace_id = n.namespace_id
            where n.name = $1 and t.name = $2 and case when $3 is null then t.retired_at is null else t.version = $3 end
            order by t.version_key desc limit 1",
@@ -78,6 +91,14 @@ const SCHEDULE: Statement = Statement {
            select u.run_at, u.task_uuid from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) u(task_uuid, run_at)",
     rows: None,
     parameters: &[pg_sys::UUIDARRAYOID, pg_sys::TIMESTAMPTZARRAYOID],
+};
+
+const HOLD: Statement = Statement {
+    name: "hold_tasks",
+    text: "insert into {} (namespace_id, task_uuid)
+           select u.namespace_id, u.task_uuid from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) u(task_uuid, namespace_id)",
+    rows: None,
+    parameters: &[pg_sys::UUIDARRAYOID, pg_sys::INT4ARRAYOID],
 };
 
 /// A task that starts now is written once, in the state it has when this transaction commits.
@@ -167,7 +188,11 @@ fn create(call: &Call, requests: Json) -> Result<Vec<(u128, bool)>, Error> {
             request,
             template,
             context,
-            is_due: request.run_at.is_none_or(|run_at| run_at <= call.now),
+            start: match request.run_at {
+                Some(run_at) if run_at > call.now => Start::At(run_at),
+                _ if template.is_paused => Start::Resumed,
+                _ => Start::Now,
+            },
         });
     }
     let owners = owners(call, &tasks)?;
@@ -206,6 +231,7 @@ fn resolve(session: &Session, wanted: (&str, &str, Option<&str>)) -> Result<Reso
             kept: compiled::template(row.int4(0))?,
             namespace_id: row.int4(1),
             context_defaults: row.json(2).filter(|defaults| !defaults.is_empty()),
+            is_paused: row.optional_time(6).is_some(),
             has_identity: row.text(3) != "always_unique",
         })
     })?;
@@ -284,7 +310,7 @@ fn insert(call: &Call, tasks: &[Task]) -> Result<(), Error> {
     graphs::remember(&known);
     let starting: Vec<Starting> = tasks
         .iter()
-        .filter(|task| task.is_due)
+        .filter(|task| task.start == Start::Now)
         .map(|task| Starting {
             task: task.key,
             kept: task.template.kept.clone(),
@@ -293,18 +319,35 @@ fn insert(call: &Call, tasks: &[Task]) -> Result<(), Error> {
         })
         .collect();
     schedule(call, tasks)?;
+    hold(call, tasks)?;
     if starting.is_empty() {
         return Ok(());
     }
     start::start(call, &partition, &starting)
 }
 
-/// Notes when tasks that don't start now are due.
+/// Notes which tasks wait for their namespace.
+fn hold(call: &Call, tasks: &[Task]) -> Result<(), Error> {
+    let (keys, namespaces): (Vec<u128>, Vec<i32>) = tasks
+        .iter()
+        .filter(|task| task.start == Start::Resumed)
+        .map(|task| (task.key, task.template.namespace_id))
+        .unzip();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let values = [Value::uuids(&keys), Value::int4s(&namespaces)];
+    call.session.run(&HOLD, "tasker.held_tasks", &values)
+}
+
+/// Notes when tasks are due that have a time to wait for.
 fn schedule(call: &Call, tasks: &[Task]) -> Result<(), Error> {
     let (keys, times): (Vec<u128>, Vec<TimestampTz>) = tasks
         .iter()
-        .filter(|task| !task.is_due)
-        .filter_map(|task| Some((task.key, task.request.run_at?)))
+        .filter_map(|task| match task.start {
+            Start::At(run_at) => Some((task.key, run_at)),
+            Start::Now | Start::Resumed => None,
+        })
         .unzip();
     if keys.is_empty() {
         return Ok(());
@@ -322,8 +365,9 @@ fn insert_rows(call: &Call, partition: &Partition, tasks: &[Task]) -> Result<(),
     };
     let rows = tasks.iter().map(|task| {
         let request = task.request;
+        let starts = task.start == Start::Now;
         let state = match task {
-            Task { is_due: false, .. } => "pending",
+            _ if !starts => "pending",
             task if task.template.kept.template.steps.is_empty() => "complete",
             _ => "steps_in_process",
         };
@@ -334,7 +378,7 @@ fn insert_rows(call: &Call, partition: &Partition, tasks: &[Task]) -> Result<(),
             int4(task.template.namespace_id),
             text(state),
             int4(request.priority),
-            int4(if task.is_due { roots(task) } else { 0 }),
+            int4(if starts { roots(task) } else { 0 }),
             request.run_at.and_then(int8),
             uuid(request.correlation_id.unwrap_or(task.key)),
             request.parent_correlation_id.and_then(uuid),

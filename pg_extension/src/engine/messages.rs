@@ -12,6 +12,9 @@ use crate::compiled::Kept;
 use crate::error::Error;
 use crate::queue::{self, Message};
 
+/// The time from which on a message is visible that stays hidden until somebody shows it: that of a step whose task is paused. PostgreSQL's `infinity`.
+pub(super) const NEVER: TimestampTz = TimestampTz::MAX;
+
 /// A message to be sent for a step.
 pub(super) struct Sent {
     pub(super) kept: Rc<Kept>,
@@ -169,8 +172,9 @@ pub(super) fn release(call: &Call, released: &[Released]) -> Result<(), Error> {
     }
     for (queue_name, (namespace, done, kept)) in queues {
         queue::delete(call.session, queue_name, done)?;
-        if !kept.is_empty() {
-            queue::set_visible_at(call.session, queue_name, kept)?;
+        let is_any_shown = kept.iter().any(|&(_, at)| at != NEVER);
+        queue::set_visible_at(call.session, queue_name, kept)?;
+        if is_any_shown {
             // Sleepers learn of it at once: of work that is visible now, and of a retry that may be due before their next poll.
             wake(namespace);
         }

@@ -285,7 +285,7 @@ fn begin_anew(call: &Call, anew: &[Anew], others: Vec<Change>) -> Result<i32, Er
             handler: kept.step(anew.row.number())?.callable.clone(),
             priority: facts.priority,
             correlation_id: facts.correlation_id,
-            visible_at: call.now,
+            visible_at: anew.row.visible_at(call.now),
         });
     }
     messages::spread(call, &mut sent);
@@ -314,7 +314,7 @@ fn begin_anew(call: &Call, anew: &[Anew], others: Vec<Change>) -> Result<i32, Er
     }
     changes.sort_unstable_by_key(|change| change.key);
     changes::write(call, changes, None)?;
-    for sent in &sent {
+    for sent in sent.iter().filter(|sent| sent.visible_at <= call.now) {
         messages::wake(&sent.kept.template.namespace);
     }
     Ok(sent.len() as i32)

@@ -7,6 +7,7 @@ use tasker_rules::graph::CompiledStep;
 use tasker_rules::key::{number_of, task_of};
 use tasker_rules::step_state::StepState;
 
+use super::messages::NEVER;
 use crate::compiled::{self, Kept};
 use crate::error::Error;
 use crate::partitions;
@@ -31,6 +32,8 @@ pub(super) struct StepRow {
     pub(super) result: Option<Json>,
     pub(super) error: Option<Json>,
     pub(super) checkpoint: Option<Json>,
+    /// Its task is paused.
+    pub(super) is_paused: bool,
 }
 
 /// How a lock is taken.
@@ -49,7 +52,7 @@ macro_rules! step_rows {
         concat!(
             "select s.* from pg_catalog.unnest($1) u(step_uuid) cross join lateral (
                select s.step_uuid, s.template_id, s.state, s.attempt, s.attempts_used, s.remaining_dependencies, s.msg_id, s.worker_id,
-                 s.lease_expires_at, s.retry_at, s.result, s.error, s.checkpoint, s.lease_ms
+                 s.lease_expires_at, s.retry_at, s.result, s.error, s.checkpoint, s.lease_ms, s.paused_at
                from {} s where s.step_uuid = u.step_uuid ",
             $locking,
             ") s"
@@ -83,6 +86,11 @@ impl StepRow {
 
     pub(super) fn task(&self) -> u128 {
         task_of(self.key)
+    }
+
+    /// From when on its message is visible, if it is to run at a time: as long as its task is paused, never.
+    pub(super) fn visible_at(&self, runs_at: TimestampTz) -> TimestampTz {
+        if self.is_paused { NEVER } else { runs_at }
     }
 
     /// Its definition.
@@ -125,6 +133,7 @@ pub(super) fn read(
                     result: row.json(10),
                     error: row.json(11),
                     checkpoint: row.json(12),
+                    is_paused: row.optional_time(14).is_some(),
                 })
             })?,
         );

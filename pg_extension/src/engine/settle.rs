@@ -4,6 +4,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 use pgrx::pg_sys::TimestampTz;
 use tasker_rules::graph::CompiledStep;
@@ -19,7 +20,7 @@ use super::{Call, Taker, graphs};
 use crate::compiled::Kept;
 use crate::error::Error;
 use crate::keys;
-use crate::queue;
+use crate::queue::{self, Queue};
 use crate::statements::Session;
 use crate::values::Json;
 
@@ -199,7 +200,7 @@ fn write(
             Some(Released {
                 kept: settlement.row.kept.clone(),
                 msg_id: settlement.row.msg_id?,
-                visible_at: settlement.due_at,
+                visible_at: settlement.due_at.map(|at| settlement.row.visible_at(at)),
             })
         })
         .collect();
@@ -236,7 +237,7 @@ fn write(
         .iter()
         .filter(|settlement| needs_message(settlement))
         .map(|settlement| &settlement.row);
-    for row in enqueued.chain(again) {
+    for row in enqueued.chain(again).filter(|row| !row.is_paused) {
         messages::wake(&row.kept.template.namespace);
     }
     Ok(ready
@@ -287,34 +288,38 @@ fn ready<'a>(session: &Session, waiting: &[(&'a StepRow, i32)]) -> Result<Vec<Re
     Ok(ready)
 }
 
-/// Marks which of the ready steps are handed over: what the taker can run, at most its limit, and not before a visible message of higher priority, which its claim then finds.
+/// Marks which of the ready steps are handed over: what the taker can run and isn't paused, at most its limit, and not before a visible message of higher priority, which its claim
+/// then finds.
 fn choose(call: &Call, ready: &mut [Ready], taker: &Taker) -> Result<(), Error> {
     if taker.limit == 0 || ready.is_empty() {
         return Ok(());
     }
-    let mut least: BTreeMap<String, i32> = BTreeMap::new();
-    for ready in &*ready {
-        let least = least
-            .entry(ready.row.kept.queue_name.clone())
-            .or_insert(ready.priority);
+    let mut least: BTreeMap<String, (Rc<Kept>, i32)> = BTreeMap::new();
+    for ready in ready.iter().filter(|ready| !ready.row.is_paused) {
+        let kept = &ready.row.kept;
+        let (_, least) = least
+            .entry(kept.queue_name.clone())
+            .or_insert((Rc::clone(kept), ready.priority));
         *least = ready.priority.min(*least);
     }
-    let mut waiting = HashMap::new();
-    for (queue_name, above) in least {
-        if let Some(priority) =
-            queue::waiting_priority(call.session, &queue_name, above, taker.handlers, call.now)?
-        {
-            waiting.insert(queue_name, priority);
-        }
+    let mut fronts = HashMap::new();
+    for (queue_name, (kept, least)) in least {
+        let queue = Queue {
+            namespace: &kept.template.namespace,
+            name: &queue_name,
+        };
+        let front = queue::front(call.session, queue, least, taker.handlers, call.now)?;
+        fronts.extend(front.map(|front| (queue_name, front)));
     }
     let mut left = taker.limit;
     for ready in ready {
         let kept = &ready.row.kept;
-        let is_first = waiting
+        let is_first = fronts
             .get(&kept.queue_name)
-            .is_none_or(|&waiting| ready.priority >= waiting);
+            .is_some_and(|&front| ready.priority >= front);
         if left > 0
             && is_first
+            && !ready.row.is_paused
             && taker.serves(&kept.template.namespace)
             && taker.has(&ready.row.step()?.callable)
         {
@@ -370,7 +375,7 @@ fn sent(call: &Call, ready: &[Ready], taker: Option<&Taker>) -> Result<Vec<Sent>
                 visible_at: if ready.is_handed_over {
                     call.after_ms(lease_ms)
                 } else {
-                    call.now
+                    ready.row.visible_at(call.now)
                 },
             })
         })
@@ -399,7 +404,9 @@ fn sent_again(call: &Call, settlements: &[Settlement]) -> Result<Vec<Sent>, Erro
                 handler: settlement.row.step()?.callable.clone(),
                 priority: facts.priority,
                 correlation_id: facts.correlation_id,
-                visible_at: settlement.due_at.unwrap_or(call.now),
+                visible_at: settlement
+                    .row
+                    .visible_at(settlement.due_at.unwrap_or(call.now)),
             })
         })
         .collect()

@@ -24,11 +24,14 @@ use crate::values::{Field, Value, int4, int8, text, uuid};
 use crate::{clock, keys};
 use statements::{
     ANY_PRIORITISED, DELETE, DUE_AT, MISSING, MISSING_QUEUE, READ_BY_PRIORITY, READ_OLDEST, REUSE,
-    SEND, SET_VISIBLE_AT, WAITING_ABOVE_ZERO, WAITING_AT_ZERO, WAITING_BELOW_ZERO,
+    SEND, SET_VISIBLE_AT, STANDING, WAITING_ABOVE_ZERO, WAITING_AT_ZERO, WAITING_BELOW_ZERO,
 };
 
 /// One claim in so many takes the oldest message first, so that a low priority never starves.
 const OLDEST_FIRST_ONCE_IN: u32 = 10;
+
+/// Messages that are shown or hidden in one statement, whose time grows with the square of their number.
+const SHOWN_AT_ONCE: usize = 200;
 
 /// A message as the engine sends it.
 pub(crate) struct Message<'a> {
@@ -198,14 +201,14 @@ pub(crate) fn set_visible_at(
     queue_name: &str,
     mut messages: Vec<(i64, TimestampTz)>,
 ) -> Result<(), Error> {
-    if messages.is_empty() {
-        return Ok(());
-    }
     messages.sort_unstable();
-    let ids: Vec<i64> = messages.iter().map(|&(id, _)| id).collect();
-    let rows = messages.into_iter().map(|(id, at)| [int8(id), int8(at)]);
-    let values = [Value::rows(c"_visibility", rows), Value::int8s(&ids)];
-    session.run(&SET_VISIBLE_AT, &table(session, queue_name)?, &values)
+    for messages in messages.chunks(SHOWN_AT_ONCE) {
+        let ids: Vec<i64> = messages.iter().map(|&(id, _)| id).collect();
+        let rows = messages.iter().map(|&(id, at)| [int8(id), int8(at)]);
+        let values = [Value::rows(c"_visibility", rows), Value::int8s(&ids)];
+        session.run(&SET_VISIBLE_AT, &table(session, queue_name)?, &values)?;
+    }
+    Ok(())
 }
 
 /// Deletes messages.
@@ -217,16 +220,21 @@ pub(crate) fn delete(session: &Session, queue_name: &str, mut ids: Vec<i64>) -> 
     session.run(&DELETE, &table(session, queue_name)?, &[Value::int8s(&ids)])
 }
 
-/// The highest priority above the one given among the visible messages for the handlers; `None` when there is none.
-pub(crate) fn waiting_priority(
+/// The least priority, of those from the one given on, with which a step goes before all visible messages for the handlers; `None` in a paused namespace, where none goes.
+pub(crate) fn front(
     session: &Session,
-    queue_name: &str,
+    queue: Queue,
     above: i32,
     handlers: Option<&[String]>,
     now: TimestampTz,
 ) -> Result<Option<i32>, Error> {
-    let table = table(session, queue_name)?;
-    let has_prioritised = has_prioritised(session, &table)?;
+    let table = table(session, queue.name)?;
+    let standing = session.rows(&STANDING, &table, &[Value::text(queue.namespace)], |row| {
+        Ok((row.optional_int4(0).is_some(), row.optional_time(1)))
+    })?;
+    let Some(&(has_prioritised, None)) = standing.first() else {
+        return Ok(None);
+    };
     let values = [
         Value::int4(above),
         handlers_value(handlers),
@@ -244,7 +252,7 @@ pub(crate) fn waiting_priority(
             return Ok(Some(priority));
         }
     }
-    Ok(None)
+    Ok(Some(above))
 }
 
 /// Sends a message for each step and gives the messages' ids in the same order.

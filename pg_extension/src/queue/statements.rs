@@ -75,16 +75,34 @@ pub(super) const SEND: Statement = Statement {
     parameters: &[],
 };
 
+macro_rules! any_prioritised {
+    () => {
+        concat!(
+            "select 1 from {} m where m.message ->> 'priority' <> '0' order by ",
+            priority!(),
+            " desc, m.vt limit 1"
+        )
+    };
+}
+
 /// Most queues never hold one, and are read by age then.
 pub(super) const ANY_PRIORITISED: Statement = Statement {
     name: "queue_any_prioritised",
-    text: concat!(
-        "select 1 from {} m where m.message ->> 'priority' <> '0' order by ",
-        priority!(),
-        " desc, m.vt limit 1"
-    ),
+    text: any_prioritised!(),
     rows: None,
     parameters: &[],
+};
+
+/// The same, and since when the namespace is paused: all that a hand-over asks of a queue, in one statement.
+pub(super) const STANDING: Statement = Statement {
+    name: "queue_standing",
+    text: concat!(
+        "select (",
+        any_prioritised!(),
+        "), n.paused_at from tasker.namespaces n where n.name = $1"
+    ),
+    rows: None,
+    parameters: &[pg_sys::TEXTOID],
 };
 
 pub(super) const READ_BY_PRIORITY: Statement = Statement {
@@ -162,7 +180,7 @@ pub(super) const MISSING: Statement = Statement {
 pub(super) const DUE_AT: Statement = Statement {
     name: "queue_due_at",
     text: concat!(
-        "select m.vt from {} m where m.vt >= $2 and ",
+        "select m.vt from {} m where m.vt >= $2 and m.vt < 'infinity' and ",
         is_for!("$1"),
         " order by m.vt limit 1"
     ),

@@ -6,6 +6,8 @@
 
 pub(crate) mod edges;
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -74,6 +76,28 @@ impl CompiledTemplate {
         self.steps
             .iter()
             .filter(|step| step.initial_dependencies == 0)
+    }
+
+    /// The steps that wait, directly or through others, for one of those that have ended: pairs of such a step and the
+    /// first, by number, that it waits for. Those that have ended are not among them.
+    #[must_use]
+    pub fn behind(&self, ended: &BTreeSet<u32>) -> Vec<(u32, u32)> {
+        let mut behind = Vec::new();
+        let mut causes: Vec<Option<u32>> = vec![None; self.steps.len() + 1];
+        // A step's dependencies have smaller numbers than itself.
+        for step in &self.steps {
+            let waits_for = step.dependencies.iter();
+            let cause = waits_for
+                .filter_map(|&number| causes[number as usize])
+                .min();
+            causes[step.number as usize] = if ended.contains(&step.number) {
+                cause.or(Some(step.number))
+            } else {
+                behind.extend(cause.map(|cause| (step.number, cause)));
+                cause
+            };
+        }
+        behind
     }
 }
 

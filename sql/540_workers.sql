@@ -1,0 +1,61 @@
+-- Workers as operators see them: who lives, who serves what. Not here: registering and heartbeats (530).
+
+create type tasker.worker as (
+  worker_id text,
+  namespaces text[],
+  handlers text[],
+  language text,
+  version text,
+  running integer,
+  capacity integer,
+  registered_at timestamptz,
+  last_seen_at timestamptz,
+  retired_at timestamptz,
+  is_live boolean
+);
+comment on type tasker.worker is 'A worker as list_workers shows it; a live one is not retired and was heard of within the last minute.';
+
+create function tasker._worker_silence() returns interval
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $function$
+  -- Four heartbeats of the worker library.
+  select interval '60 seconds'
+$function$;
+comment on function tasker._worker_silence() is 'How long a worker may be silent and still counts as live; and how long a visible message may wait before health asks who serves it.';
+
+create function tasker._live_workers(p_namespace text, p_handler text, p_now timestamptz) returns integer
+language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+  select count(*)::integer
+  from tasker.workers w
+  where w.retired_at is null and w.last_seen_at >= p_now - tasker._worker_silence() and p_namespace = any (w.namespaces) and p_handler = any (w.handlers)
+$function$;
+comment on function tasker._live_workers(text, text, timestamptz) is 'How many live workers serve a handler in a namespace.';
+
+create function tasker.list_workers() returns setof tasker.worker
+language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+begin
+  return query
+    select w.worker_id, w.namespaces, w.handlers, w.language, w.version, w.running, w.capacity, w.registered_at, w.last_seen_at, w.retired_at,
+      w.retired_at is null and w.last_seen_at >= tasker._now() - tasker._worker_silence()
+    from tasker.workers w
+    order by w.worker_id;
+end
+$function$;
+comment on function tasker.list_workers() is 'Lists the workers that registered, with what they serve, when each was last heard of, and whether it lives.';
+
+create function tasker.retire_worker(worker_id text) returns boolean
+language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+begin
+  update tasker.workers w
+  set retired_at = tasker._now()
+  where w.worker_id = retire_worker.worker_id and w.retired_at is null;
+  if found then
+    return true;
+  elsif not exists (select from tasker.workers w where w.worker_id = retire_worker.worker_id) then
+    perform tasker._raise('TK004', format('worker %s not found', coalesce(retire_worker.worker_id, 'null')), null, 'tasker.list_workers() shows the workers there are.');
+  end if;
+  return false;
+end
+$function$;
+comment on function tasker.retire_worker(text) is
+  'Takes a worker that is gone off the list of the live ones; its leases end by themselves, and one that registers again is back. True when this call retired it, false when it was '
+  'retired already. Errors: TK004.';
