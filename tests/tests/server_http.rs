@@ -178,6 +178,24 @@ async fn a_server_on_a_database_without_tasker_is_not_ready_and_says_why() -> an
 }
 
 #[tokio::test]
+async fn a_server_is_ready_without_a_worker_and_its_health_names_the_handler() -> anyhow::Result<()>
+{
+    let (database, server) = stage().await?;
+    server.post("/v1/tasks", &request(&json!({}))).await?;
+    sqlx::query("update pgmq.q_worker_example_queue set vt = vt - interval '2 minutes'")
+        .execute(database.pool())
+        .await?;
+    assert_eq!(server.get("/health/ready").await?.status, 200);
+    let health = server.get("/health").await?;
+    assert_eq!(health.status, 503);
+    assert!(
+        health.body.to_string().contains("no live worker serves"),
+        "{health:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_server_told_to_stop_ends_in_good_order() -> anyhow::Result<()> {
     let (_database, mut server) = stage().await?;
     assert_eq!(server.get("/health").await?.status, 200);
