@@ -224,6 +224,15 @@ create table tasker.maintenance_cursors (
 );
 comment on table tasker.maintenance_cursors is 'How far a maintenance job that walks over tasks has come.';
 
+create table tasker.event_floors (
+  incarnation text not null constraint event_floors_pkey primary key,
+  settled_seq bigint not null,
+  settled_xid bigint not null,
+  noted_seq bigint not null,
+  noted_xid bigint not null
+);
+comment on table tasker.event_floors is 'One row: numbers of history rows, each with the transaction id from which on all have greater ones; it spares readers of events what is long settled.';
+
 -- Tables of an extension are dumped only if registered for it.
 do $dump$
 declare

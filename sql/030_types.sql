@@ -188,3 +188,45 @@ create type tasker._dependency as (
   step_uuid uuid,
   name text
 );
+
+-- Where a reader of events is: in the round of transactions from from_xid to before to_xid, behind the ordinal-th event of the row seq. The rest is for the rounds after it: the
+-- least number passed over in this one, the number that no row of a transaction from to_xid on is below, and a pair to take the next such number from.
+create type tasker._event_cursor as (
+  from_xid bigint,
+  to_xid bigint,
+  seq bigint,
+  ordinal integer,
+  passed_over bigint,
+  floor bigint,
+  noted_seq bigint,
+  noted_xid bigint
+);
+
+-- A history row of a task or a step, with its transaction id.
+create type tasker._stored_event as (
+  key uuid,
+  seq bigint,
+  xid bigint,
+  at timestamptz,
+  attempt integer,
+  path text,
+  actor text,
+  metadata jsonb
+);
+
+create type tasker.event as (
+  cursor text,
+  at timestamptz,
+  task_uuid uuid,
+  step_uuid uuid,
+  step_name text,
+  from_state text,
+  to_state text,
+  event text,
+  attempt integer,
+  actor text,
+  metadata jsonb,
+  namespace text,
+  template_name text
+);
+comment on type tasker.event is 'A state change as list_events shows it; without step_uuid it is the task''s.';

@@ -72,3 +72,14 @@ begin
 end
 $function$;
 comment on function tasker._require_call(text, text, integer, interval) is 'Refuses what a claiming or finishing worker may not ask for (22023, TK022).';
+
+create function tasker._require_limit(p_limit integer, p_next text) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  if p_limit is null or p_limit not between 1 and 1000 then
+    perform tasker._raise('22023', format('limit must be between 1 and 1000, not %s', coalesce(p_limit::text, 'null')), null,
+      format('Ask for the next rows with %s of the rows before.', p_next));
+  end if;
+end
+$function$;
+comment on function tasker._require_limit(integer, text) is 'Refuses a page of no rows or of more than 1000 (22023), with a hint how to get the next one.';

@@ -9,12 +9,18 @@ language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $f
     -- An index on what changes in a task or a step would make each change write every index anew.
     ('tasks', 'task_uuid', 'fillfactor = 70', '{}'::text[]),
     ('steps', 'step_uuid', 'fillfactor = 45', '{}'),
-    -- task_history
-    ('task_transitions', null, 'fillfactor = 100', array['create index %1$I on tasker.%2$I (task_uuid)']),
-    -- step_history, and a whole task's steps by range
-    ('step_transitions', null, 'fillfactor = 100', array['create index %1$I on tasker.%2$I (step_uuid)']),
-    -- one open entry a task
-    ('dead_letters', null, 'fillfactor = 100', array['create unique index %1$I on tasker.%2$I (task_uuid) where resolution = ''pending'''])
+    -- task_history; list_events
+    ('task_transitions', null, 'fillfactor = 100', array['create index %1$I on tasker.%2$I (task_uuid)',
+      'create index %1$I on tasker.%2$I using brin (seq) with (pages_per_range = 32, autosummarize = on); '
+        -- An empty table's first pages count as summarized: each row on them would be written to the index.
+        'select brin_desummarize_range(''tasker.%1$I''::regclass, 0)']),
+    -- step_history, and a whole task's steps by range; list_events
+    ('step_transitions', null, 'fillfactor = 100', array['create index %1$I on tasker.%2$I (step_uuid)',
+      'create index %1$I on tasker.%2$I using brin (seq) with (pages_per_range = 32, autosummarize = on); '
+        'select brin_desummarize_range(''tasker.%1$I''::regclass, 0)']),
+    -- one open entry a task; one by its key, and lists; those of a task
+    ('dead_letters', null, 'fillfactor = 100', array['create unique index %1$I on tasker.%2$I (task_uuid) where resolution = ''pending''',
+      'create unique index %1$I on tasker.%2$I (dead_letter_uuid)', 'create index %1$I on tasker.%2$I (task_uuid)'])
 $function$;
 comment on function tasker._partitioned_tables() is 'The tables that are partitioned by key, with the primary key and the indexes that each partition has.';
 

@@ -12,13 +12,14 @@ end
 $function$;
 comment on function tasker._dead_letter_reason(jsonb) is 'The dead letter''s reason, from the error of the step that failed for good.';
 
-create function tasker._open_dead_letters(p_task_uuids uuid[], p_now timestamptz, p_actor text) returns void
+create function tasker._open_dead_letters(
+  p_task_uuids uuid[], p_now timestamptz, p_actor text, p_reason text default null, p_note text default null) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 begin
   -- The snapshot: the task, all its steps and the last 100 history rows of them as they are now.
-  insert into tasker.dead_letters (dead_letter_uuid, task_uuid, reason, snapshot, opened_at, opened_by)
-  select (tasker._task_uuids(1, p_now))[1], t.task_uuid, tasker._dead_letter_reason(t.error),
-    jsonb_build_object('task', t.snapshot, 'steps', s.snapshot, 'history', h.snapshot), p_now, p_actor
+  insert into tasker.dead_letters (dead_letter_uuid, task_uuid, reason, snapshot, opened_at, opened_by, note)
+  select (tasker._task_uuids(1, p_now))[1], t.task_uuid, coalesce(p_reason, tasker._dead_letter_reason(t.error)),
+    jsonb_build_object('task', t.snapshot, 'steps', s.snapshot, 'history', h.snapshot), p_now, p_actor, p_note
   from unnest(p_task_uuids) u(task_uuid)
   cross join lateral (
     select t.task_uuid, t.error, to_jsonb(t) as snapshot, tasker._last_step_uuid(t.task_uuid) as last_step_uuid
@@ -47,7 +48,8 @@ begin
   where not exists (select from tasker.dead_letters d where d.task_uuid = u.task_uuid and d.resolution = 'pending');
 end
 $function$;
-comment on function tasker._open_dead_letters(uuid[], timestamptz, text) is 'Opens a dead letter for each task that has none open.';
+comment on function tasker._open_dead_letters(uuid[], timestamptz, text, text, text) is
+  'Opens a dead letter for each task that has none open; without a reason the task''s error says it.';
 
 create function tasker._record_failures(p_task_uuids uuid[], p_now timestamptz, p_actor text) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$

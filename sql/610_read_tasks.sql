@@ -94,21 +94,25 @@ create function tasker.list_tasks(
   created_after timestamptz default null, created_before timestamptz default null, after uuid default null, "limit" integer default 50)
 returns setof tasker.task
 language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_namespace_id integer := (select n.namespace_id from tasker.namespaces n where n.name = list_tasks.namespace);
+  v_template_ids integer[] := array(select x.template_id from tasker.templates x where x.name = list_tasks.template_name);
+  -- A task's key begins with the millisecond of its creation: times are bounds of keys too. The times themselves are compared as well, to the microsecond.
+  v_from uuid := coalesce(tasker._first_task_uuid(list_tasks.created_after), '00000000-0000-0000-0000-000000000000');
+  v_before uuid := least(tasker._first_task_uuid(list_tasks.created_before + interval '1 millisecond'), list_tasks.after, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
 begin
-  if list_tasks."limit" is null or list_tasks."limit" not between 1 and 1000 then
-    perform tasker._raise('22023', format('limit must be between 1 and 1000, not %s', coalesce(list_tasks."limit"::text, 'null')), null,
-      'Ask for the next rows with after => the last task_uuid of the rows before.');
-  end if;
+  perform tasker._require_limit(list_tasks."limit", 'after => the last task_uuid');
+  -- Served by each partition's primary key, read backwards from the bound until the page is full: newest first is the order of the keys. after, created_after and
+  -- created_before bound what is read, partitions outside aren't opened. All other filters are looked at row by row on the way: an index on them would be written at each
+  -- change of a task.
   return query
     select r.*
     from tasker._task_rows(array(
       select t.task_uuid
       from tasker.tasks t
-      where (list_tasks.after is null or t.task_uuid < list_tasks.after)
-        and (list_tasks.namespace is null
-          or t.namespace_id = (select n.namespace_id from tasker.namespaces n where n.name = list_tasks.namespace))
-        and (list_tasks.template_name is null
-          or t.template_id = any (array(select x.template_id from tasker.templates x where x.name = list_tasks.template_name)))
+      where t.task_uuid >= v_from and t.task_uuid < v_before
+        and (list_tasks.namespace is null or t.namespace_id = v_namespace_id)
+        and (list_tasks.template_name is null or t.template_id = any (v_template_ids))
         and (list_tasks.states is null or t.state = any (list_tasks.states))
         and (list_tasks.tags is null or t.tags @> list_tasks.tags)
         and (list_tasks.context_contains is null or t.context @> list_tasks.context_contains)

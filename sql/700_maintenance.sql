@@ -218,6 +218,7 @@ begin
   return query select 'send_lost_messages', v_count, v_count > 0;
   v_count := tasker._run_bulk_jobs(batch, v_now);
   return query select 'bulk_jobs', v_count, v_count > 0;
+  perform tasker._note_event_floor();
   v_count := tasker._forget_answers(batch, v_now);
   return query select 'forget_answers', v_count, v_count = batch;
 end

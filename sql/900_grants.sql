@@ -14,7 +14,10 @@ declare
     'task_graph', 'list_templates', 'get_template', 'validate_template', 'health', 'version', 'explain_task'];
   v_worker constant text[] := array['claim_steps', 'finish_steps', 'complete_step', 'fail_step', 'extend_leases', 'register_worker', 'worker_heartbeat',
     'work_due_in_ms', 'health', 'version'];
-  v_operator constant text[] := v_reader || array['create_task', 'create_tasks', 'cancel_task', 'reset_step', 'complete_step_manually',
+  v_followers constant text[] := array['list_events', 'end_of_events'];
+  v_investigators constant text[] := array['list_dead_letters', 'get_dead_letter', 'dead_letter_stats', 'stale_tasks'];
+  v_operator constant text[] := v_followers || v_investigators || array['open_dead_letter', 'resolve_dead_letter'] || v_reader ||
+    array['create_task', 'create_tasks', 'cancel_task', 'reset_step', 'complete_step_manually',
     'resolve_step', 'rerun_task', 'apply_to_tasks', 'list_bulk_jobs', 'cancel_bulk_job', 'run_maintenance', 'verify',
     'pause_task', 'resume_task', 'pause_namespace', 'resume_namespace', 'retire_worker'];
   v_admin constant text[] := v_operator || v_worker || array['register_template', 'retire_template',
@@ -24,8 +27,8 @@ begin
   for v_grant in
     select distinct g.role, p.oid::regprocedure as function
     from (
-      select 'tasker_reader' as role, unnest(v_reader) as name
-      union all select 'tasker_client', unnest(v_client)
+      select 'tasker_reader' as role, unnest(v_reader || v_followers || v_investigators) as name
+      union all select 'tasker_client', unnest(v_client || v_followers)
       union all select 'tasker_worker', unnest(v_worker)
       union all select 'tasker_operator', unnest(v_operator)
       union all select 'tasker_admin', unnest(v_admin)

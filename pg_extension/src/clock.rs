@@ -1,4 +1,4 @@
-//! The one clock of the engine.
+//! The one clock of the engine, and PostgreSQL's own: the next transaction id.
 
 use std::cell::Cell;
 
@@ -31,4 +31,12 @@ fn _now() -> Result<TimestampWithTimeZone, ErrorReport> {
 #[pg_extern(volatile, parallel_unsafe)]
 fn _set_now(at: Option<TimestampWithTimeZone>) {
     SET_AT.set(at.map(pg_sys::TimestampTz::from));
+}
+
+/// The transaction id that is given out next, whole, not its low 32 bits.
+#[pg_extern(volatile, parallel_unsafe)]
+fn _next_xid() -> i64 {
+    // SAFETY: reads a counter under PostgreSQL's own lock.
+    let next = unsafe { pg_sys::ReadNextFullTransactionId() };
+    next.value.cast_signed()
 }

@@ -13,6 +13,7 @@ extension_sql_file!(
         actor::_actor,
         clock::_now,
         clock::_set_now,
+        clock::_next_xid,
         engine::evaluate::_evaluate,
         engine::fail::_time_out,
         engine::fail::_end_leases,
@@ -27,6 +28,7 @@ extension_sql_file!(
         graph::_steps_behind,
         graph::_satisfies_dependents,
         keys::_task_uuids,
+        keys::_first_task_uuid,
         keys::_step_uuid,
         keys::_last_step_uuid,
         keys::_task_of,
@@ -79,11 +81,17 @@ extension_sql_file!(
     requires = ["610_read_tasks"]
 );
 extension_sql_file!(
-    "../../sql/630_namespaces.sql",
+    "../../sql/630_dead_letters.sql",
     requires = ["620_read_history"]
 );
-extension_sql_file!("../../sql/640_explain.sql", requires = ["630_namespaces"]);
-extension_sql_file!("../../sql/690_bulk.sql", requires = ["640_explain"]);
+extension_sql_file!(
+    "../../sql/635_stale_tasks.sql",
+    requires = ["630_dead_letters"]
+);
+extension_sql_file!("../../sql/640_events.sql", requires = ["635_stale_tasks"]);
+extension_sql_file!("../../sql/650_namespaces.sql", requires = ["640_events"]);
+extension_sql_file!("../../sql/660_explain.sql", requires = ["650_namespaces"]);
+extension_sql_file!("../../sql/690_bulk.sql", requires = ["660_explain"]);
 extension_sql_file!("../../sql/700_maintenance.sql", requires = ["690_bulk"]);
 extension_sql_file!("../../sql/710_verify.sql", requires = ["700_maintenance"]);
 extension_sql_file!("../../sql/720_status.sql", requires = ["710_verify"]);

@@ -9,6 +9,8 @@ use crate::error::Error;
 
 /// PostgreSQL counts from 2000, UUIDv7 from 1970.
 const MICROSECONDS_FROM_1970_TO_2000: i64 = 946_684_800_000_000;
+/// 7,999 years; 48 bits of milliseconds reach further.
+const MICROSECONDS_FROM_2000_TO_9999: i64 = 252_423_993_600_000_000;
 
 /// A key as a number.
 pub(crate) fn number(uuid: &Uuid) -> u128 {
@@ -88,6 +90,17 @@ pub(crate) fn new_tasks(count: usize, at: pg_sys::TimestampTz) -> Result<Vec<u12
 fn _task_uuids(count: i32, at: TimestampWithTimeZone) -> Result<Vec<Uuid>, ErrorReport> {
     let keys = new_tasks(usize::try_from(count).unwrap_or(0), at.into())?;
     Ok(keys.into_iter().map(uuid).collect())
+}
+
+/// The least key of tasks created at a time, which is put between 1970 and 9999; no time, no key.
+#[pg_extern(immutable, parallel_safe)]
+fn _first_task_uuid(at: Option<TimestampWithTimeZone>) -> Result<Option<Uuid>, ErrorReport> {
+    let Some(at) = at else { return Ok(None) };
+    let at = pg_sys::TimestampTz::from(at).clamp(
+        -MICROSECONDS_FROM_1970_TO_2000,
+        MICROSECONDS_FROM_2000_TO_9999,
+    );
+    Ok(Some(uuid(first_key(at)?)))
 }
 
 /// The key of a task's step by its number.

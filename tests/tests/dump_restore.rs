@@ -375,3 +375,69 @@ async fn weeks_of_tasks_are_restored_with_pgmq_as_plain_sql() -> anyhow::Result<
 async fn weeks_of_tasks_are_restored_with_pgmq_as_an_extension() -> anyhow::Result<()> {
     the_partitions_are_kept_and_new_ones_are_made(bin_dir_with_pgmq()?).await
 }
+
+/// Reads events on from a cursor until there are no more; gives what tells each from the others, and the cursor of the last.
+async fn events_after(
+    pool: &PgPool,
+    mut cursor: Option<String>,
+    limit: i32,
+    pages: usize,
+) -> anyhow::Result<(Vec<Value>, Option<String>)> {
+    let mut events = Vec::new();
+    for _ in 0..pages {
+        let page: Vec<(String, Value)> = sqlx::query_as(
+            "select cursor, jsonb_build_array(task_uuid, step_uuid, event, at) from tasker.list_events(after => $1, \"limit\" => $2)",
+        )
+        .bind(&cursor)
+        .bind(limit)
+        .fetch_all(pool)
+        .await?;
+        let Some((last, _)) = page.last() else { break };
+        cursor = Some(last.clone());
+        events.extend(page.into_iter().map(|(_, event)| event));
+    }
+    Ok((events, cursor))
+}
+
+/// Transaction ids of the old cluster say nothing in the new one.
+#[tokio::test]
+async fn a_reader_of_events_goes_on_in_the_restored_cluster() -> anyhow::Result<()> {
+    let from = OwnCluster::start_empty(bin_dir()?)?;
+    let old = prepared(&from).await?;
+    old.register_template(Definition::Yaml(TWO), None).await?;
+    let mut session = PgConnection::connect(&from.url()).await?;
+    for _ in 0..6 {
+        create_two(&mut session).await?;
+        // Ids are given out quickly here, slowly there.
+        for _ in 0..50 {
+            session.execute("select pg_current_xact_id()").await?;
+        }
+    }
+    old.run_maintenance(100).await?;
+    let (all, _) = events_after(old.pool(), None, 1000, 10).await?;
+    let (read, cursor) = events_after(old.pool(), None, 5, 3).await?;
+    assert_eq!((all.len(), read.as_slice()), (6 * 4, &all[..15]));
+
+    let to = OwnCluster::start_empty(bin_dir()?)?;
+    dump_and_restore(&from, &to).await?;
+    let client = Client::connect(&to.url(), ConnectOptions::default()).await?;
+    let (rest, cursor) = events_after(client.pool(), cursor, 5, 100).await?;
+    let again = all.len() - 15;
+    assert_eq!(
+        rest[rest.len() - again..],
+        all[15..],
+        "nothing is missed, in the old order"
+    );
+    assert!(
+        rest[..rest.len() - again]
+            .iter()
+            .all(|event| read.contains(event))
+    );
+
+    let mut session = PgConnection::connect(&to.url()).await?;
+    let new = create_two(&mut session).await?;
+    let (events, _) = events_after(client.pool(), cursor, 5, 100).await?;
+    let tasks: Vec<&Value> = events.iter().map(|event| &event[0]).collect();
+    assert_eq!(tasks, vec![&json!(new); 4]);
+    Ok(())
+}
