@@ -41,6 +41,26 @@ language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $fu
 $function$;
 comment on function tasker._partition_ranges() is 'The ranges of keys that have partitions, by the names of those.';
 
+create function tasker._close_row_types() returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_type text;
+begin
+  for v_type in
+    select t.typname
+    from pg_type t
+    join pg_class c on c.oid = t.typrelid
+    where t.typnamespace = 'tasker'::regnamespace and c.relkind in ('r', 'p') and t.typacl is null
+    order by t.oid
+  loop
+    execute format('revoke all on type tasker.%I from public', v_type);
+  end loop;
+end
+$function$;
+comment on function tasker._close_row_types() is
+  'Takes the row types of all tables from PUBLIC: a stranger''s column of such a type would keep a partition from being dropped and a table from being changed. Not done by the '
+  'install script: pg_dump warns of rights on row types that an extension gave.';
+
 create function tasker._make_partitions(p_at timestamptz, out suffix text, out starts_on date, out ends_on date)
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
@@ -88,6 +108,7 @@ begin
     execute format('alter table tasker.%I attach partition tasker.%I for values from (%L) to (%L)', v_table.table_name,
       v_table.table_name || '_' || suffix, tasker._partition_bound(starts_on), tasker._partition_bound(ends_on));
   end loop;
+  perform tasker._close_row_types();
 end
 $function$;
 comment on function tasker._make_partitions(timestamptz) is

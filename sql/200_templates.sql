@@ -55,7 +55,7 @@ language sql volatile parallel unsafe security definer set search_path = pg_cata
   select * from tasker._register_template(definition::text, true, environment)
 $function$;
 comment on function tasker.register_template(jsonb, text) is
-  'Registers a template given as JSON: the same content again changes nothing, other content under the same version is TK014. Errors: TK020 with every finding, TK014, TK030, 22023.';
+  'Registers a template given as JSON: the same content again changes nothing, other content under the same version is TK014. Errors: TK020 with every finding, TK014, TK030, 22023, 40001, 55000.';
 
 create function tasker.register_template(definition text, environment text default null)
 returns table (template_uuid uuid, namespace text, name text, version text, created boolean)
@@ -63,7 +63,7 @@ language sql volatile parallel unsafe security definer set search_path = pg_cata
   select * from tasker._register_template(definition, false, environment)
 $function$;
 comment on function tasker.register_template(text, text) is
-  'Registers a template given as YAML: the same content again changes nothing, other content under the same version is TK014. Errors: TK020 with every finding, TK014, TK030, 22023.';
+  'Registers a template given as YAML: the same content again changes nothing, other content under the same version is TK014. Errors: TK020 with every finding, TK014, TK030, 22023, 40001, 55000.';
 
 create function tasker.validate_template(definition jsonb, environment text default null)
 returns table (severity text, code text, path text, message text)

@@ -4,7 +4,7 @@ create function tasker.register_worker(worker_id text, namespaces text[], handle
 language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
 begin
   perform tasker._require_worker_id(register_worker.worker_id);
-  if coalesce(cardinality(register_worker.namespaces), 0) = 0 or array_position(register_worker.namespaces, null) is not null
+  if coalesce(array_ndims(register_worker.namespaces), 0) <> 1 or exists (select from unnest(register_worker.namespaces) u(name) where u.name is null)
     or register_worker.handlers is null then
     perform tasker._raise('22023', 'a worker needs at least one namespace, and a list of handlers', null,
       'Give the namespaces it serves and the names of the handlers it has.');
@@ -131,4 +131,4 @@ end
 $function$;
 comment on function tasker.extend_leases(text, jsonb, interval) is
   'Extends the leases of steps, given as [{step_uuid, attempt}], to lease from now, never past the step''s timeout; says for each whether it is held, lost, '
-  'cancelled or timed_out. An attempt past its timeout is failed here. Errors: 22023, TK022.';
+  'cancelled or timed_out. An attempt past its timeout is failed here. Errors: 22023, TK022, TK030.';

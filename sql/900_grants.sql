@@ -3,6 +3,25 @@
 revoke all on all tables in schema tasker from public;
 revoke all on all functions in schema tasker from public;
 
+-- The row types of tables are closed when partitions are made (050).
+do $types$
+declare
+  v_type record;
+begin
+  for v_type in
+    select t.oid::pg_catalog.regtype as type, c.relname !~ '^_' as is_public
+    from pg_catalog.pg_type t
+    join pg_catalog.pg_namespace n on n.oid = t.typnamespace and n.nspname = 'tasker'
+    join pg_catalog.pg_class c on c.oid = t.typrelid and c.relkind = 'c'
+  loop
+    execute pg_catalog.format('revoke all on type %s from public', v_type.type);
+    if v_type.is_public then
+      execute pg_catalog.format('grant usage on type %s to tasker_admin, tasker_operator, tasker_client, tasker_worker, tasker_reader', v_type.type);
+    end if;
+  end loop;
+end
+$types$;
+
 grant usage on schema tasker to tasker_admin, tasker_operator, tasker_client, tasker_worker, tasker_reader;
 
 do $grants$

@@ -12,6 +12,7 @@
 //! - [`http`]: requests to the server
 //! - [`command`]: the command line
 //! - [`partitions`]: the partitions as the catalogue shows them
+//! - [`tokens`]: SQL cut into tokens
 //!
 //! `TASKER_TEST_PG_BIN` names the bin folder of the PostgreSQL to test on; without it, it is the project's private install.
 //! The extension and the programs must be built before: `tests/run` does both.
@@ -31,6 +32,7 @@ pub mod scenario;
 mod signals;
 mod stage;
 mod stamp;
+pub mod tokens;
 mod waiting;
 
 pub use cluster::{

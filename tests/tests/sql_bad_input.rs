@@ -121,6 +121,10 @@ async fn every_numeric_argument_out_of_range_is_refused() -> anyhow::Result<()> 
             "tasker.register_worker('w', '{default}', null, 'rust', '1')",
             "22023",
         ),
+        (
+            "tasker.register_worker('w', '{{a},{b}}', '{}', 'rust', '1')",
+            "22023",
+        ),
         ("tasker.worker_heartbeat('w', -1, 0)", "22023"),
         ("tasker.worker_heartbeat('w', 0, -1)", "22023"),
         ("tasker.worker_heartbeat('w', null, 1)", "22023"),
@@ -136,6 +140,7 @@ async fn every_numeric_argument_out_of_range_is_refused() -> anyhow::Result<()> 
         "select * from tasker.claim_steps('w', '{}')",
         "select * from tasker.claim_steps('w', null)",
         "select * from tasker.claim_steps('w', '{nowhere,NULL}')",
+        "select 1 where tasker.work_due_in_ms('{default}', '{nobody,NULL}') is not null",
     ] {
         assert!(sql.rows(call).await?.is_empty(), "{call}");
     }

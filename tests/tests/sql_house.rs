@@ -52,6 +52,17 @@ async fn every_granted_function_borrows_the_owners_rights_and_no_private_one_doe
     Ok(())
 }
 
+/// A pinned path is set by SQL; the library's functions have none, and would run with the caller's names and the owner's rights.
+#[tokio::test]
+async fn no_function_of_the_library_borrows_the_owners_rights() -> anyhow::Result<()> {
+    let found = offenders(&format!(
+        "select p.oid::regprocedure::text {FUNCTIONS} where l.lanname = 'c' and p.prosecdef"
+    ))
+    .await?;
+    assert_eq!(found, Vec::<String>::new());
+    Ok(())
+}
+
 #[tokio::test]
 async fn private_functions_are_granted_to_nobody() -> anyhow::Result<()> {
     let found = offenders(&format!(

@@ -30,7 +30,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 
 use crate::error::Error;
 use crate::statements::{Session, session};
-use crate::values;
+use crate::values::{self, names};
 
 /// What all parts of one call share.
 pub(crate) struct Call<'a> {
@@ -67,11 +67,6 @@ impl Taker<'_> {
     fn serves(&self, namespace: &str) -> bool {
         self.namespaces.iter().any(|name| name == namespace)
     }
-}
-
-/// The names of a list that SQL gave.
-fn names(list: Vec<Option<String>>) -> Vec<String> {
-    list.into_iter().flatten().collect()
 }
 
 /// Does the work of a function that answers only how it refuses, if it does.

@@ -20,7 +20,7 @@ use pgrx::{Uuid, pg_extern, spi};
 
 use crate::error::Error;
 use crate::statements::{Session, Statement, session};
-use crate::values::{Field, Value, int4, int8, text, uuid};
+use crate::values::{Field, Value, int4, int8, names, text, uuid};
 use crate::{clock, keys};
 use statements::{
     ANY_PRIORITISED, DELETE, DUE_AT, MISSING, MISSING_QUEUE, READ_BY_PRIORITY, READ_OLDEST, REUSE,
@@ -322,8 +322,9 @@ fn _queue_missing(queue_name: &str, msg_ids: Vec<Option<i64>>) -> Result<Vec<i64
 #[pg_extern(volatile, parallel_unsafe)]
 fn _queue_due_at(
     queue_name: &str,
-    handlers: Option<Vec<String>>,
+    handlers: Option<Vec<Option<String>>>,
 ) -> Result<Option<TimestampWithTimeZone>, ErrorReport> {
+    let handlers = handlers.map(names);
     let due: Vec<Option<TimestampTz>> = session(|session| {
         let floor = floors::of(queue_name, handlers.as_deref(), clock::now());
         let values = [

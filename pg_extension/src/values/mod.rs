@@ -12,6 +12,11 @@ pub(crate) use fields::{Field, array_type, bool, composite, composites, int4, in
 pub(crate) use json::{Json, Kind};
 pub(crate) use row::Row;
 
+/// The names of a list that SQL gave; nulls in it name nothing.
+pub(crate) fn names(list: Vec<Option<String>>) -> Vec<String> {
+    list.into_iter().flatten().collect()
+}
+
 /// A value for a parameter; `None` is null.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Value(Option<Datum>);
