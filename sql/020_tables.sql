@@ -233,6 +233,13 @@ create table tasker.event_floors (
 );
 comment on table tasker.event_floors is 'One row: numbers of history rows, each with the transaction id from which on all have greater ones; it spares readers of events what is long settled.';
 
+create table tasker.kept_ranges (
+  suffix text not null constraint kept_ranges_pkey primary key,
+  look_again_at timestamptz not null,
+  problem text
+);
+comment on table tasker.kept_ranges is 'Ranges of partitions that were due to leave and are still there: when retention looks at them again, and what was in its way.';
+
 -- Tables of an extension are dumped only if registered for it.
 do $dump$
 declare

@@ -1,6 +1,6 @@
 -- The partitions of the tables that grow with the work: one range of keys, so one span of time, has one partition in each of them, and leaves by being dropped.
 -- A partition's name says its range: steps_p20260105_20260112 holds the steps of tasks created from January 5 to 11, UTC. The library addresses partitions by that name.
--- Not here: retention, which drops them.
+-- Not here: retention, which drops them (708).
 
 create function tasker._partitioned_tables()
 returns table (table_name text, key_column text, storage text, indexes text[])
@@ -61,14 +61,67 @@ comment on function tasker._close_row_types() is
   'Takes the row types of all tables from PUBLIC: a stranger''s column of such a type would keep a partition from being dropped and a table from being changed. Not done by the '
   'install script: pg_dump warns of rights on row types that an extension gave.';
 
+create function tasker._require_same_partitions(p_key uuid default null) returns void
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_table text;
+begin
+  -- A name leads to the table of now, a read of the catalogue to that of the caller's snapshot.
+  select c.relname into v_table
+  from tasker._partition_ranges() r
+  join pg_class c on c.relname = 'tasks_' || r.suffix and c.relnamespace = 'tasker'::regnamespace
+  where (p_key is null or p_key >= tasker._partition_bound(r.starts_on) and p_key < tasker._partition_bound(r.ends_on))
+    and c.oid is distinct from to_regclass(format('tasker.%I', c.relname));
+  if found then
+    perform tasker._raise('40001', format('partition %s was exchanged while this was being read', v_table), 'Retention took old tasks out of it.', 'Try again.');
+  end if;
+end
+$function$;
+comment on function tasker._require_same_partitions(uuid) is
+  'For reads that found nothing, or not all: refuses a snapshot older than an exchange of the partitions of a key, or of any (40001). Rows that stayed are in other tables then, where it can''t see them.';
+
+create function tasker._make_partition_tables(p_suffix text) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_table record;
+  v_index text;
+  v_count integer;
+begin
+  for v_table in select t.*, t.table_name || '_' || p_suffix as name from tasker._partitioned_tables() t loop
+    execute format('create table tasker.%I (like tasker.%I including defaults including constraints) with (%s)', v_table.name, v_table.table_name,
+      v_table.storage);
+    if v_table.key_column is not null then
+      execute format('alter table tasker.%I add constraint %I primary key (%I)', v_table.name, v_table.name || '_pkey', v_table.key_column);
+    end if;
+    v_count := 0;
+    foreach v_index in array v_table.indexes loop
+      v_count := v_count + 1;
+      execute format(v_index, v_table.name || '_idx' || v_count, v_table.name);
+    end loop;
+  end loop;
+  perform tasker._close_row_types();
+end
+$function$;
+comment on function tasker._make_partition_tables(text) is 'Makes the tables of one range with their keys and indexes, attached to nothing yet.';
+
+create function tasker._attach_partitions(p_suffix text, p_starts_on date, p_ends_on date) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_table record;
+begin
+  for v_table in select t.table_name from tasker._partitioned_tables() t loop
+    execute format('alter table tasker.%I attach partition tasker.%I for values from (%L) to (%L)', v_table.table_name,
+      v_table.table_name || '_' || p_suffix, tasker._partition_bound(p_starts_on), tasker._partition_bound(p_ends_on));
+  end loop;
+end
+$function$;
+comment on function tasker._attach_partitions(text, date, date) is 'Makes the tables of one range partitions of it.';
+
 create function tasker._make_partitions(p_at timestamptz, out suffix text, out starts_on date, out ends_on date)
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
   v_day date := (p_at at time zone 'UTC')::date;
   v_days integer := tasker._partition_days();
-  v_table record;
-  v_index text;
-  v_count integer;
 begin
   -- One session makes them; who comes second waits and finds them made.
   perform pg_advisory_xact_lock(1414742859, 2);
@@ -93,22 +146,8 @@ begin
     return;
   end if;
 
-  for v_table in select t.* from tasker._partitioned_tables() t loop
-    execute format('create table tasker.%I (like tasker.%I including defaults including constraints) with (%s)', v_table.table_name || '_' || suffix,
-      v_table.table_name, v_table.storage);
-    if v_table.key_column is not null then
-      execute format('alter table tasker.%I add constraint %I primary key (%I)', v_table.table_name || '_' || suffix,
-        v_table.table_name || '_' || suffix || '_pkey', v_table.key_column);
-    end if;
-    v_count := 0;
-    foreach v_index in array v_table.indexes loop
-      v_count := v_count + 1;
-      execute format(v_index, v_table.table_name || '_' || suffix || '_idx' || v_count, v_table.table_name || '_' || suffix);
-    end loop;
-    execute format('alter table tasker.%I attach partition tasker.%I for values from (%L) to (%L)', v_table.table_name,
-      v_table.table_name || '_' || suffix, tasker._partition_bound(starts_on), tasker._partition_bound(ends_on));
-  end loop;
-  perform tasker._close_row_types();
+  perform tasker._make_partition_tables(suffix);
+  perform tasker._attach_partitions(suffix, starts_on, ends_on);
 end
 $function$;
 comment on function tasker._make_partitions(timestamptz) is

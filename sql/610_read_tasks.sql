@@ -82,12 +82,13 @@ language plpgsql stable parallel unsafe security definer rows 1 set search_path 
 begin
   return query select * from tasker._task_rows(array[get_task.task_uuid]);
   if not found then
+    perform tasker._require_same_partitions(get_task.task_uuid);
     perform tasker._raise('TK001', format('task %s not found', coalesce(get_task.task_uuid::text, 'null')), null,
       'tasker.list_tasks() shows the tasks there are.');
   end if;
 end
 $function$;
-comment on function tasker.get_task(uuid) is 'Gives one task. Errors: TK001.';
+comment on function tasker.get_task(uuid) is 'Gives one task. Errors: TK001, 40001.';
 
 create function tasker.list_tasks(
   namespace text default null, template_name text default null, states text[] default null, tags text[] default null, context_contains jsonb default null,
@@ -120,10 +121,11 @@ begin
         and (list_tasks.created_before is null or t.created_at < list_tasks.created_before)
       order by t.task_uuid desc
       limit list_tasks."limit")) r;
+  perform tasker._require_same_partitions();
 end
 $function$;
 comment on function tasker.list_tasks(text, text, text[], text[], jsonb, timestamptz, timestamptz, uuid, integer) is
-  'Lists tasks, newest first; every filter given must hold, after is the last task_uuid of the page before, limit 1 to 1000. Errors: 22023.';
+  'Lists tasks, newest first; every filter given must hold, after is the last task_uuid of the page before, limit 1 to 1000. Errors: 22023, 40001.';
 
 create function tasker._step_rows(p_from uuid, p_to uuid) returns setof tasker.step
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
@@ -147,26 +149,28 @@ begin
   return query select * from tasker._step_rows(tasker._step_uuid(list_steps.task_uuid, 1), tasker._last_step_uuid(list_steps.task_uuid));
 end
 $function$;
-comment on function tasker.list_steps(uuid) is 'Lists a task''s steps in topological order. Errors: TK001.';
+comment on function tasker.list_steps(uuid) is 'Lists a task''s steps in topological order. Errors: TK001, 40001.';
 
 create function tasker.get_step(step_uuid uuid) returns setof tasker.step
 language plpgsql stable parallel unsafe security definer rows 1 set search_path = pg_catalog, pg_temp as $function$
 begin
   return query select * from tasker._step_rows(get_step.step_uuid, get_step.step_uuid);
   if not found then
+    perform tasker._require_same_partitions(get_step.step_uuid);
     perform tasker._raise('TK002', format('step %s not found', coalesce(get_step.step_uuid::text, 'null')), null,
       'tasker.list_steps(task_uuid) shows the steps of a task.');
   end if;
 end
 $function$;
-comment on function tasker.get_step(uuid) is 'Gives one step. Errors: TK002.';
+comment on function tasker.get_step(uuid) is 'Gives one step. Errors: TK002, 40001.';
 
 create function tasker._require_task(p_task_uuid uuid) returns void
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 begin
   if not exists (select from tasker.tasks t where t.task_uuid = p_task_uuid) then
+    perform tasker._require_same_partitions(p_task_uuid);
     perform tasker._raise('TK001', format('task %s not found', coalesce(p_task_uuid::text, 'null')), null, 'tasker.list_tasks() shows the tasks there are.');
   end if;
 end
 $function$;
-comment on function tasker._require_task(uuid) is 'Refuses the key of no task (TK001).';
+comment on function tasker._require_task(uuid) is 'Refuses the key of no task (TK001, 40001).';

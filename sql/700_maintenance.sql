@@ -221,6 +221,9 @@ begin
   perform tasker._note_event_floor();
   v_count := tasker._forget_answers(batch, v_now);
   return query select 'forget_answers', v_count, v_count = batch;
+  -- Last: it may hold the strongest locks until this transaction ends.
+  v_count := tasker._drop_partitions(v_now);
+  return query select 'drop_partitions', v_count, v_count > 0;
 end
 $function$;
 comment on function tasker.run_maintenance(integer) is

@@ -41,6 +41,8 @@ extension_sql_file!(
         queue::_queue_due_at,
         settings::_max_batch,
         settings::_partition_days,
+        settings::_retention_days,
+        settings::_export_function,
         states::_next_task_state,
         states::_unroll_task,
         states::_unroll_step,
@@ -93,7 +95,11 @@ extension_sql_file!("../../sql/650_namespaces.sql", requires = ["640_events"]);
 extension_sql_file!("../../sql/660_explain.sql", requires = ["650_namespaces"]);
 extension_sql_file!("../../sql/690_bulk.sql", requires = ["660_explain"]);
 extension_sql_file!("../../sql/700_maintenance.sql", requires = ["690_bulk"]);
-extension_sql_file!("../../sql/710_verify.sql", requires = ["700_maintenance"]);
+extension_sql_file!(
+    "../../sql/708_retention.sql",
+    requires = ["700_maintenance"]
+);
+extension_sql_file!("../../sql/710_verify.sql", requires = ["708_retention"]);
 extension_sql_file!("../../sql/720_status.sql", requires = ["710_verify"]);
 extension_sql_file!("../../sql/900_grants.sql", requires = ["720_status"]);
 extension_sql_file!("../../sql/910_plans.sql", requires = ["900_grants"]);

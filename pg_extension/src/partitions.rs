@@ -2,6 +2,8 @@
 //!
 //! A key says when its task was created, and so which partition it is in. A statement on the parent table would open, lock and prune every partition at each run; one on the
 //! partition itself costs what it would cost on a table without partitions.
+//!
+//! Retention drops partitions, and puts others of the same names in their place, under the strongest lock. Whoever has found one holds a lock on it until the end of his transaction.
 
 use std::cell::RefCell;
 use std::ffi::CString;
@@ -120,7 +122,7 @@ fn known(key: u128) -> Option<Rc<Partition>> {
     let found =
         KNOWN.with_borrow(|known| known.iter().find(|partition| partition.holds(key)).cloned());
     // One that was dropped, or made by a transaction that was rolled back, is gone.
-    found.filter(|partition| partition.exists())
+    found.filter(|partition| partition.is_held())
 }
 
 impl Partition {
@@ -142,13 +144,31 @@ impl Partition {
         (self.first..self.end).contains(&key)
     }
 
-    fn exists(&self) -> bool {
+    /// Whether it is there; it stays then until the transaction ends.
+    fn is_held(&self) -> bool {
+        const MODE: pg_sys::LOCKMODE = pg_sys::AccessShareLock as pg_sys::LOCKMODE;
+        let mut table = self.table();
+        while let Some(found) = table {
+            // SAFETY: a lock that every read of the table takes. One that was dropped in the meantime can be locked as well.
+            unsafe { pg_sys::LockRelationOid(found, MODE) };
+            table = self.table();
+            if table == Some(found) {
+                return true;
+            }
+            // SAFETY: gives back what was taken above.
+            unsafe { pg_sys::UnlockRelationOid(found, MODE) };
+        }
+        false
+    }
+
+    /// Its partition of the steps, if there is one.
+    fn table(&self) -> Option<pg_sys::Oid> {
         // SAFETY: look-ups in the system's caches by names that end in a zero byte.
         unsafe {
             let schema = pg_sys::get_namespace_oid(c"tasker".as_ptr(), true);
             let table = pg_sys::get_relname_relid(self.relation.as_ptr(), schema);
             // One that was detached is a table like any other.
-            table != pg_sys::InvalidOid && pg_sys::get_rel_relispartition(table)
+            (table != pg_sys::InvalidOid && pg_sys::get_rel_relispartition(table)).then_some(table)
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The settings: each with its unit, its default and the reason for it.
 
+use std::ffi::CString;
+
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_extern};
 
 /// `tasker.max_payload_bytes`: the longest context, result, error or checkpoint, as JSON text. 1 MiB: what is larger belongs in storage of its own, and every
@@ -32,6 +34,13 @@ enum Evaluation {
 /// `tasker.evaluation`: `inline`, in the call that reports an outcome, or `deferred`, by maintenance. Inline: a step costs one commit. A template's `lifecycle.evaluation` defers its
 /// own tasks in either case.
 static EVALUATION: GucSetting<Evaluation> = GucSetting::<Evaluation>::new(Evaluation::Inline);
+
+/// `tasker.retention_days`: how many days finished tasks are kept, where neither their template nor their namespace says otherwise; 0 keeps everything. 30: what went wrong last month
+/// can still be looked at, and a disk doesn't fill up by itself.
+static RETENTION_DAYS: GucSetting<i32> = GucSetting::<i32>::new(30);
+
+/// `tasker.export_function`: the function that is given what leaves before it does. Empty: nobody asks for it.
+static EXPORT_FUNCTION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
 /// Tells PostgreSQL of the settings. They bound what a caller may do, so only a superuser, or the configuration, sets them.
 pub(crate) fn define() {
@@ -93,6 +102,24 @@ pub(crate) fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
+    GucRegistry::define_int_guc(
+        c"tasker.retention_days",
+        c"Days for which finished tasks are kept.",
+        c"0 keeps everything. Namespaces and templates may keep their own for longer.",
+        &RETENTION_DAYS,
+        0,
+        36_500,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"tasker.export_function",
+        c"Function that is given the rows that leave, table by table.",
+        c"By schema and name; its parameters are (regclass, timestamptz, timestamptz). It runs with the rights of the extension's owner.",
+        &EXPORT_FUNCTION,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
 }
 
 /// Whether all outcomes rest until maintenance evaluates them.
@@ -127,4 +154,17 @@ fn _max_batch() -> i32 {
 #[pg_extern(stable, parallel_safe)]
 fn _partition_days() -> i32 {
     PARTITION_DAYS.get()
+}
+
+/// The setting `tasker.retention_days`.
+#[pg_extern(stable, parallel_safe)]
+fn _retention_days() -> i32 {
+    RETENTION_DAYS.get()
+}
+
+/// The setting `tasker.export_function`; null when it is empty.
+#[pg_extern(stable, parallel_safe)]
+fn _export_function() -> Option<String> {
+    let name = EXPORT_FUNCTION.get()?.into_string().ok()?;
+    (!name.is_empty()).then_some(name)
 }

@@ -237,6 +237,7 @@ async fn maintenance_makes_the_next_range_on_the_last_day_of_one() -> anyhow::Re
 #[tokio::test]
 async fn maintenance_after_a_long_rest_makes_the_range_of_its_day() -> anyhow::Result<()> {
     let mut sql = scenario().await?;
+    sql.run("set local tasker.retention_days = 0").await?;
     sql.clock(100 * DAY).await?;
     assert_eq!(made_by_maintenance(&mut sql).await?, 1);
     assert_eq!(
