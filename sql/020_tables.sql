@@ -74,7 +74,9 @@ create table tasker.tasks (
   context jsonb not null,
   error jsonb,
   paused_by text,
-  pause_reason text
+  pause_reason text,
+  paused_ms bigint,
+  resumed_at timestamptz
 ) partition by range (task_uuid);
 comment on table tasker.tasks is 'One row a task; its counters (running, waiting_retry, waiting_engine, failed) decide its state when they change.';
 create table tasker.scheduled_tasks (
@@ -220,9 +222,10 @@ create index bulk_jobs_open_idx on tasker.bulk_jobs (job_uuid) where finished_at
 
 create table tasker.maintenance_cursors (
   job text not null constraint maintenance_cursors_pkey primary key,
-  after uuid not null
+  after uuid not null,
+  walked_at timestamptz
 );
-comment on table tasker.maintenance_cursors is 'How far a maintenance job that walks over tasks has come.';
+comment on table tasker.maintenance_cursors is 'How far a maintenance job that walks over tasks has come, and when it last walked.';
 
 create table tasker.event_floors (
   incarnation text not null constraint event_floors_pkey primary key,

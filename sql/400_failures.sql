@@ -5,6 +5,7 @@ language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp a
 begin
   return case
     when p_error ->> 'type' = 'lease_expired' then 'worker_unavailable'
+    when p_error ->> 'type' = 'staleness_timeout' then 'staleness_timeout'
     when p_error ->> 'retryable' = 'false' then 'permanent_failure'
     else 'max_retries_exceeded'
   end;

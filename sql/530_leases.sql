@@ -108,8 +108,7 @@ begin
   set lease_expires_at = c.lease_until, lease_ms = extract(epoch from extend_leases.lease) * 1000
   from unnest(v_verdicts) c
   where s.step_uuid = c.step_uuid and c.verdict = 'held';
-  select array_agg(c.step_uuid) as step_uuids, array_agg(jsonb_build_object('type', 'timed_out', 'retryable', true,
-    'message', format('attempt %s ran longer than %s seconds', c.attempt, c.timeout_seconds))) as errors
+  select array_agg(c.step_uuid) as step_uuids, array_agg(tasker._timed_out_error(c.attempt, c.timeout_seconds)) as errors
   into v_late
   from (select distinct on (c.step_uuid) c.* from unnest(v_verdicts) c where c.verdict = 'fail' order by c.step_uuid) c;
   if v_late.step_uuids is not null then

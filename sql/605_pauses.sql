@@ -81,7 +81,8 @@ begin
     return false;
   end if;
   update tasker.tasks t
-  set paused_at = null, paused_by = null, pause_reason = null
+  set paused_at = null, paused_by = null, pause_reason = null, resumed_at = v_now,
+    paused_ms = coalesce(t.paused_ms, 0) + (extract(epoch from v_now - t.paused_at) * 1000)::bigint
   where t.task_uuid = resume_task.task_uuid;
   perform tasker._mark_steps(resume_task.task_uuid, v_task.namespace_id, null, v_now);
   if v_task.state = 'pending' and v_task.run_at > v_now then

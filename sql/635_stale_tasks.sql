@@ -1,4 +1,4 @@
--- Tasks that are over a limit of their template's lifecycle, for an operator to see. Not here: what is done about them, which is maintenance's.
+-- Tasks that are over a limit of their template's lifecycle, for an operator to see. Not here: the clocks, and what is done about them (705).
 
 create type tasker.stale_task as (
   task_uuid uuid,
@@ -13,39 +13,6 @@ create type tasker.stale_task as (
   staleness_action text
 );
 comment on type tasker.stale_task is 'A task that is over a limit of its template''s lifecycle: clock names the limit, since is when that clock began, stale_since when it ran out.';
-
-create function tasker._task_clocks(p_task_uuid uuid)
-returns table (clock text, limit_seconds integer, since timestamptz)
-language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
-begin
-  return query
-    select c.clock, (x.lifecycle ->> c.clock)::integer, c.since
-    from (
-      select t.task_uuid, t.template_id, t.state, t.started_at
-      from tasker.tasks t
-      -- No clock runs before a task starts, and while it is paused or waits for an operator.
-      where t.task_uuid = p_task_uuid and t.started_at is not null and t.finished_at is null and t.paused_at is null and t.state <> 'blocked_by_failures'
-    ) t
-    cross join lateral (select x.compiled -> 'lifecycle' as lifecycle from tasker.templates x where x.template_id = t.template_id) x
-    -- A task's last history row is the one that brought it into its state.
-    cross join lateral (
-      select h.at as entered_at from tasker.task_transitions h where h.task_uuid = t.task_uuid order by h.seq desc limit 1
-    ) h
-    cross join lateral (
-      values
-        ('max_duration_seconds', t.started_at),
-        (case t.state when 'waiting_for_dependencies' then 'max_waiting_for_dependencies_seconds' end, h.entered_at),
-        (case t.state when 'waiting_for_retry' then 'max_waiting_for_retry_seconds' end, h.entered_at),
-        -- An outcome of one step gives the others their time anew.
-        (case t.state when 'steps_in_process' then 'max_steps_in_process_seconds' end, (
-          select greatest(h.entered_at, max(s.finished_at), max(s.enqueued_at))
-          from tasker.steps s
-          where s.step_uuid > t.task_uuid and s.step_uuid <= tasker._last_step_uuid(t.task_uuid)))
-    ) c(clock, since)
-    where x.lifecycle ->> c.clock is not null;
-end
-$function$;
-comment on function tasker._task_clocks(uuid) is 'The clocks of a task''s lifecycle that run, with their limits and since when.';
 
 create function tasker.stale_tasks(namespace text default null, after uuid default null, "limit" integer default 50)
 returns setof tasker.stale_task

@@ -37,7 +37,7 @@ end
 $function$;
 comment on function tasker._start_due_tasks(integer, timestamptz, text) is 'Starts pending tasks whose run_at has come, and says how many.';
 
-create function tasker._walk_live_steps(p_limit integer) returns uuid[]
+create function tasker._walk_live_steps(p_limit integer, p_now timestamptz, out step_uuids uuid[], out clocked_task_uuids uuid[])
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
   -- A finished task costs the walk a fraction of a live one.
@@ -46,17 +46,17 @@ declare
   v_live uuid[];
   v_last uuid;
   v_count integer;
-  v_steps uuid[];
 begin
   insert into tasker.maintenance_cursors as c (job, after) values ('live_steps', '00000000-0000-0000-0000-000000000000')
   on conflict on constraint maintenance_cursors_pkey do nothing;
   select c.after into v_after from tasker.maintenance_cursors c where c.job = 'live_steps' for update;
-  select array_agg(t.task_uuid order by t.task_uuid) filter (where t.finished_at is null), (array_agg(t.task_uuid order by t.task_uuid desc))[1], count(*)
-  into v_live, v_last, v_count
+  select array_agg(t.task_uuid order by t.task_uuid) filter (where t.finished_at is null), (array_agg(t.task_uuid order by t.task_uuid desc))[1], count(*),
+    array_agg(t.task_uuid order by t.task_uuid) filter (where t.finished_at is null and tasker._has_clocks(t.template_id))
+  into v_live, v_last, v_count, clocked_task_uuids
   from (
-    select t.task_uuid, t.finished_at from tasker.tasks t where t.task_uuid >= tasker._task_of(v_after) order by t.task_uuid limit v_tasks
+    select t.task_uuid, t.template_id, t.finished_at from tasker.tasks t where t.task_uuid >= tasker._task_of(v_after) order by t.task_uuid limit v_tasks
   ) t;
-  v_steps := array(
+  step_uuids := array(
     select s.step_uuid
     from unnest(v_live) t(task_uuid)
     cross join lateral (
@@ -69,15 +69,16 @@ begin
     limit p_limit);
   update tasker.maintenance_cursors c
   set after = case
-    when cardinality(v_steps) = p_limit then v_steps[p_limit]
+    when cardinality(step_uuids) = p_limit then step_uuids[p_limit]
     when v_count = v_tasks then tasker._last_step_uuid(v_last)
-    else '00000000-0000-0000-0000-000000000000' end
+    else '00000000-0000-0000-0000-000000000000' end,
+    walked_at = p_now
   where c.job = 'live_steps';
-  return v_steps;
 end
 $function$;
-comment on function tasker._walk_live_steps(integer) is
-  'The next steps, in key order and round and round, that should have a message: at most p_limit of them, and of at most five times as many tasks.';
+comment on function tasker._walk_live_steps(integer, timestamptz) is
+  'The next steps, in key order and round and round, that should have a message: at most p_limit of them, and of at most five times as many tasks. And those tasks among them '
+  'that have not ended and whose template sets a limit.';
 
 create function tasker._send_lost_messages(p_step_uuids uuid[], p_now timestamptz) returns bigint
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
@@ -185,12 +186,35 @@ end
 $function$;
 comment on function tasker._evaluate_resting(integer, timestamptz, text) is 'Evaluates outcomes that rest, the oldest first, and says how many.';
 
+create function tasker._maintenance_health(p_now timestamptz, out ok boolean, out detail text)
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  -- A background worker's pause is at most a third of it, a server's after failures half.
+  v_longest constant interval := interval '1 minute';
+  v_ended_at timestamptz;
+  v_since timestamptz;
+begin
+  select max(c.walked_at) into v_ended_at from tasker.maintenance_cursors c;
+  -- Before the first round there was something to maintain since the first namespace.
+  v_since := coalesce(v_ended_at, (select min(n.created_at) from tasker.namespaces n), p_now);
+  ok := p_now - v_since < v_longest;
+  detail := case
+    when v_ended_at is null then 'no round of maintenance has ended yet'
+    else format('the last round of maintenance ended at %s', v_ended_at)
+  end;
+  if not ok then
+    detail := detail || ': name this database in tasker.databases of a server with shared_preload_libraries = ''tasker'', or run tasker-server';
+  end if;
+end
+$function$;
+comment on function tasker._maintenance_health(timestamptz) is 'Whether a round of maintenance has ended within the last minute, and when the last one did.';
+
 create function tasker.run_maintenance(batch integer default 1000) returns table (job text, processed bigint, more boolean)
 language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
 declare
   v_now timestamptz := tasker._now();
   v_actor text := tasker._actor();
-  v_steps uuid[];
+  v_walked record;
   v_late uuid[];
   v_count bigint;
 begin
@@ -209,12 +233,17 @@ begin
   return query select 'start_held_tasks', v_count, v_count = batch;
   v_count := tasker._evaluate_resting(batch, v_now, v_actor);
   return query select 'evaluate', v_count, v_count = batch;
-  v_steps := tasker._walk_live_steps(batch);
-  v_late := tasker._late_steps(v_steps, v_now);
+  select * into v_walked from tasker._walk_live_steps(batch, v_now);
+  v_late := tasker._late_steps(v_walked.step_uuids, v_now);
   perform tasker._raise_refused(tasker._end_leases(v_late, v_now, v_actor));
   v_count := cardinality(v_late);
   return query select 'end_leases', v_count, v_count > 0;
-  v_count := tasker._send_lost_messages(v_steps, v_now);
+  -- Both lock tasks, in key order: one transaction does one of the two.
+  v_count := case when v_count = 0 then tasker._time_out_attempts(v_walked.step_uuids, v_now, v_actor) else 0 end;
+  return query select 'time_out_attempts', v_count, v_count > 0;
+  v_count := tasker._time_out_tasks(v_walked.clocked_task_uuids, least(batch, 100), v_now, v_actor);
+  return query select 'time_out_tasks', v_count, v_count > 0;
+  v_count := tasker._send_lost_messages(v_walked.step_uuids, v_now);
   return query select 'send_lost_messages', v_count, v_count > 0;
   v_count := tasker._run_bulk_jobs(batch, v_now);
   return query select 'bulk_jobs', v_count, v_count > 0;

@@ -75,6 +75,7 @@ begin
     case cardinality(v_unserved) when 0 then 'a live worker serves every handler that is waited for'
       else 'no live worker serves ' || array_to_string(v_unserved[1:10], ', ') || '; tasker.list_workers() shows who lives' end;
   return query select e.name, e.ok, e.detail from tasker._events_health() e;
+  return query select 'maintenance', m.ok, m.detail from tasker._maintenance_health(tasker._now()) m;
 end
 $function$;
 comment on function tasker.health() is 'Says of each part that Tasker needs whether it is well, and if not, what to do.';

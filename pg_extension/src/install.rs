@@ -33,6 +33,8 @@ extension_sql_file!(
         keys::_last_step_uuid,
         keys::_task_of,
         keys::_number_of,
+        lifecycle::_clock_limits,
+        lifecycle::_has_clocks,
         payloads::_context_problem,
         queue::_queue_send,
         queue::_queue_set_visible_at,
@@ -96,8 +98,12 @@ extension_sql_file!("../../sql/660_explain.sql", requires = ["650_namespaces"]);
 extension_sql_file!("../../sql/690_bulk.sql", requires = ["660_explain"]);
 extension_sql_file!("../../sql/700_maintenance.sql", requires = ["690_bulk"]);
 extension_sql_file!(
-    "../../sql/708_retention.sql",
+    "../../sql/705_lifecycle.sql",
     requires = ["700_maintenance"]
+);
+extension_sql_file!(
+    "../../sql/708_retention.sql",
+    requires = ["705_lifecycle"]
 );
 extension_sql_file!("../../sql/710_verify.sql", requires = ["708_retention"]);
 extension_sql_file!("../../sql/720_status.sql", requires = ["710_verify"]);

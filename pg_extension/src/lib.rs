@@ -1,7 +1,7 @@
 //! The extension: the only crate that names pgrx.
 //!
 //! The rules are in `tasker_rules`, the work over rows in `sql/`; here is what joins them: functions that SQL calls, a cache of compiled templates, kept
-//! statements on the queues' tables, settings. Functions whose name begins with `_` are not API and are granted to nobody.
+//! statements on the queues' tables, settings, background workers. Functions whose name begins with `_` are not API and are granted to nobody.
 
 #![allow(
     clippy::needless_pass_by_value,
@@ -18,6 +18,8 @@ mod error;
 mod graph;
 mod install;
 mod keys;
+mod lifecycle;
+mod maintenance;
 mod partitions;
 mod payloads;
 mod planner;
@@ -35,4 +37,5 @@ pgrx::pg_module_magic!();
 #[allow(non_snake_case, reason = "PostgreSQL looks for this name")]
 pub extern "C-unwind" fn _PG_init() {
     settings::define();
+    maintenance::register();
 }

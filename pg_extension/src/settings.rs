@@ -1,6 +1,7 @@
 //! The settings: each with its unit, its default and the reason for it.
 
 use std::ffi::CString;
+use std::time::Duration;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_extern};
 
@@ -41,6 +42,14 @@ static RETENTION_DAYS: GucSetting<i32> = GucSetting::<i32>::new(30);
 
 /// `tasker.export_function`: the function that is given what leaves before it does. Empty: nobody asks for it.
 static EXPORT_FUNCTION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+
+/// `tasker.databases`: the databases whose maintenance the background workers do, comma-separated, each as it is written in `pg_database`. Empty: a server has databases that are
+/// none of ours, and each one named holds a connection.
+static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+
+/// `tasker.maintenance_interval`: the pause in milliseconds between two rounds of a background worker that found all done. 1000: a retry or a `run_at` is at most a second late. Up
+/// to 20,000, a third of the age at which `health()` takes maintenance for stopped.
+static MAINTENANCE_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(1000);
 
 /// Tells PostgreSQL of the settings. They bound what a caller may do, so only a superuser, or the configuration, sets them.
 pub(crate) fn define() {
@@ -120,6 +129,48 @@ pub(crate) fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
+    define_maintenance();
+}
+
+fn define_maintenance() {
+    GucRegistry::define_string_guc(
+        c"tasker.databases",
+        c"Databases whose maintenance is done by background workers, comma-separated.",
+        c"Only where shared_preload_libraries names tasker.",
+        &DATABASES,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"tasker.maintenance_interval",
+        c"Pause between two rounds of maintenance by a background worker.",
+        c"A round that found more to do is followed by the next at once.",
+        &MAINTENANCE_INTERVAL,
+        10,
+        20_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+}
+
+/// The databases that the setting names, each once.
+pub(crate) fn databases() -> Vec<String> {
+    let text = DATABASES.get().unwrap_or_default();
+    let mut names: Vec<String> = text
+        .to_string_lossy()
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// The pause between two rounds of maintenance.
+pub(crate) fn maintenance_interval() -> Duration {
+    Duration::from_millis(u64::try_from(MAINTENANCE_INTERVAL.get()).unwrap_or(1000))
 }
 
 /// Whether all outcomes rest until maintenance evaluates them.

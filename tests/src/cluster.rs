@@ -197,18 +197,36 @@ impl OwnCluster {
     /// A running cluster with Tasker in the database `tasker`.
     pub async fn start() -> anyhow::Result<Self> {
         let own = Self::start_empty(bin_dir()?)?;
-        own.cluster.create_database("tasker", None)?;
-        prepare_database(&own.url()).await?;
+        own.add_database("tasker").await?;
         Ok(own)
     }
 
     /// A running cluster of the given PostgreSQL, without any database but PostgreSQL's own.
     pub fn start_empty(bin_dir: PathBuf) -> anyhow::Result<Self> {
+        Self::start_with(bin_dir, &[])
+    }
+
+    /// The same with further settings.
+    pub fn start_with(bin_dir: PathBuf, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let folder = test_folder("own")?;
         remove_leftovers(&folder, &bin_dir)?;
-        let mut cluster = Cluster::open(&folder.join(unique_name()), options(bin_dir))?;
+        let mut options = options(bin_dir);
+        let further = settings
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        // What comes last counts.
+        options.settings.extend(further);
+        let mut cluster = Cluster::open(&folder.join(unique_name()), options)?;
         cluster.start()?;
         Ok(Self { cluster })
+    }
+
+    /// Makes a database with Tasker in it, and gives its address.
+    pub async fn add_database(&self, name: &str) -> anyhow::Result<String> {
+        self.cluster.create_database(name, None)?;
+        let url = self.cluster.url(name);
+        prepare_database(&url).await?;
+        Ok(url)
     }
 
     /// A standby that follows this cluster by streaming replication. This one waits with each commit until the standby has it.

@@ -32,9 +32,9 @@ pub(crate) async fn live() -> Json<Status> {
 
 /// Requests can be served: the database answers and everything it needs is there.
 pub(crate) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Health>) {
-    // A server whose tasks no worker serves can still take requests.
+    // A server can take requests while nobody serves the tasks, does the maintenance or reads the feed.
     answer(&state, "ready", "not_ready", |check| {
-        check.name != "workers"
+        !["workers", "maintenance", "events"].contains(&check.name.as_str())
     })
     .await
 }

@@ -79,7 +79,9 @@ const UPDATE: Statement = Statement {
     text: "update {} t
            set state = u.state, running = u.running, waiting_retry = u.waiting_retry, failed = u.failed,
              finished_at = case when u.ends then coalesce(t.finished_at, $2) end,
-             error = case when u.is_repair then null else t.error end
+             error = case when u.is_repair then null else t.error end,
+             paused_ms = case when u.is_repair then (extract(epoch from $2 - t.started_at) * 1000)::pg_catalog.int8 else t.paused_ms end,
+             resumed_at = case when u.is_repair then $2 else t.resumed_at end
            from pg_catalog.unnest($1) u
            where t.task_uuid = u.task_uuid",
     rows: Some(c"_task_change"),
