@@ -24,9 +24,10 @@ comment on function tasker.list_namespaces() is 'Lists the namespaces, with thei
 
 create function tasker._namespace_settings() returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $function$
-  select array[]::text[]
+  -- How many days finished tasks are kept; 0 for ever.
+  select array['retention_days']
 $function$;
-comment on function tasker._namespace_settings() is 'The names of the settings that a namespace may have; this version has none.';
+comment on function tasker._namespace_settings() is 'The names of the settings that a namespace may have.';
 
 create function tasker.set_namespace(name text, settings jsonb) returns tasker.namespace
 language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
@@ -42,11 +43,16 @@ begin
   select min(k.key) into v_unknown from jsonb_object_keys(set_namespace.settings) k(key) where k.key <> all (tasker._namespace_settings());
   if v_unknown is not null then
     perform tasker._raise('22023', format('a namespace has no setting %s', v_unknown), null,
-      'Known settings: ' || coalesce(nullif(array_to_string(tasker._namespace_settings(), ', '), ''), 'none yet') || '.');
+      format('Known settings: %s.', array_to_string(tasker._namespace_settings(), ', ')));
+  end if;
+  if set_namespace.settings ? 'retention_days' and (jsonb_typeof(set_namespace.settings -> 'retention_days') <> 'number'
+    or set_namespace.settings ->> 'retention_days' !~ '^[0-9]{1,5}$' or (set_namespace.settings ->> 'retention_days')::integer > 36500) then
+    perform tasker._raise('22023', format('retention_days must be a whole number from 0 to 36500, not %s', set_namespace.settings -> 'retention_days'), null,
+      '0 keeps finished tasks for ever.');
   end if;
   update tasker.namespaces n set settings = set_namespace.settings where n.name = set_namespace.name;
   select l.* into v_namespace from tasker.list_namespaces() l where l.name = set_namespace.name;
   return v_namespace;
 end
 $function$;
-comment on function tasker.set_namespace(text, jsonb) is 'Sets the settings of a namespace, in place of those it had, and gives the namespace. Errors: TK004, 22023 for a setting that there is not.';
+comment on function tasker.set_namespace(text, jsonb) is 'Sets the settings of a namespace ({"retention_days": 0 to 36500}), in place of those it had, and gives the namespace. Errors: TK004, 22023 for a setting that there is not.';

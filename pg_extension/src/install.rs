@@ -101,10 +101,7 @@ extension_sql_file!(
     "../../sql/705_lifecycle.sql",
     requires = ["700_maintenance"]
 );
-extension_sql_file!(
-    "../../sql/708_retention.sql",
-    requires = ["705_lifecycle"]
-);
+extension_sql_file!("../../sql/708_retention.sql", requires = ["705_lifecycle"]);
 extension_sql_file!("../../sql/710_verify.sql", requires = ["708_retention"]);
 extension_sql_file!("../../sql/720_status.sql", requires = ["710_verify"]);
 extension_sql_file!("../../sql/900_grants.sql", requires = ["720_status"]);

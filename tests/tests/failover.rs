@@ -52,7 +52,7 @@ async fn a_standby_takes_over_and_nothing_committed_is_lost() -> anyhow::Result<
         .err()
         .and_then(sqlx::Error::as_database_error);
     assert_eq!(
-        code.and_then(|error| error.code()).as_deref(),
+        code.and_then(sqlx::error::DatabaseError::code).as_deref(),
         Some("25006"),
         "a standby only reads: {refused:?}"
     );

@@ -14,30 +14,50 @@ const ROLES: [&str; 5] = [
 
 /// Who may call what; columns in the order of [`ROLES`]. A public function that isn't named here fails the tests: give it its line.
 const GRANTS: &str = "
+    apply_to_tasks          admin operator -      -      -
+    cancel_bulk_job         admin operator -      -      -
     cancel_task             admin operator -      -      -
     claim_steps             admin -        -      worker -
     complete_step           admin -        -      worker -
     complete_step_manually  admin operator -      -      -
     create_task             admin operator client -      -
     create_tasks            admin operator client -      -
+    dead_letter_stats       admin operator -      -      reader
+    end_of_events           admin operator client -      reader
+    explain_task            admin operator client -      reader
     extend_leases           admin -        -      worker -
     fail_step               admin -        -      worker -
     finish_steps            admin -        -      worker -
+    get_dead_letter         admin operator -      -      reader
     get_step                admin operator client -      reader
     get_task                admin operator client -      reader
     get_template            admin operator client -      reader
     health                  admin operator client worker reader
+    list_bulk_jobs          admin operator -      -      -
+    list_dead_letters       admin operator -      -      reader
+    list_events             admin operator client -      reader
+    list_namespaces         admin operator -      -      reader
     list_steps              admin operator client -      reader
     list_tasks              admin operator client -      reader
     list_templates          admin operator client -      reader
+    list_workers            admin operator -      -      reader
+    open_dead_letter        admin operator -      -      -
+    pause_namespace         admin operator -      -      -
+    pause_task              admin operator -      -      -
     queue_stats             admin operator -      -      reader
     register_template       admin -        -      -      -
     register_worker         admin -        -      worker -
     rerun_task              admin operator -      -      -
     reset_step              admin operator -      -      -
+    resolve_dead_letter     admin operator -      -      -
     resolve_step            admin operator -      -      -
+    resume_namespace        admin operator -      -      -
+    resume_task             admin operator -      -      -
     retire_template         admin -        -      -      -
+    retire_worker           admin operator -      -      -
     run_maintenance         admin operator -      -      -
+    set_namespace           admin -        -      -      -
+    stale_tasks             admin operator -      -      reader
     step_history            admin operator client -      reader
     task_graph              admin operator client -      reader
     task_history            admin operator client -      reader

@@ -82,6 +82,8 @@ fn usual_values(task: &str, step: &str) -> BTreeMap<&'static str, String> {
         ("error", r#"{"message": "m", "type": "t"}"#.to_owned()),
         ("context", r#"{"k": "v"}"#.to_owned()),
         ("from_step", "a".to_owned()),
+        ("action", "cancel".to_owned()),
+        ("filter", r#"{"tags": ["t"]}"#.to_owned()),
     ]
     .into_iter()
     .collect()

@@ -11,7 +11,7 @@ use tasker_tests::scenario::{done, failed, given_back, key};
 type Transitions = BTreeSet<String>;
 
 /// What no function causes yet: signals, timers and children, a start that can't go on, and an instance that fails its siblings come with their step types.
-const STEPS_LATER: &[&str] = &["cancelled reset_for_retry pending", "error cancel cancelled"];
+const STEPS_LATER: &[&str] = &["error cancel cancelled"];
 const TASKS_LATER: &[&str] = &[
     "initializing no_dependencies_ready waiting_for_dependencies",
     "enqueuing_steps enqueue_failed error",
@@ -22,6 +22,11 @@ const TASKS_LATER: &[&str] = &[
     "waiting_for_retry dependencies_ready evaluating_results",
     "waiting_for_dependencies cancel cancelled",
     "waiting_for_dependencies timed_out error",
+    // A template has one step at least.
+    "initializing no_steps_found complete",
+    // No clock runs in these.
+    "blocked_by_failures timed_out error",
+    "pending timed_out error",
 ];
 
 /// States that a task only passes through inside a transaction: nobody meets it there.
@@ -31,7 +36,7 @@ const TEMPLATES: [&str; 5] = [
     "{name: one, version: 1.0.0, steps: [{name: a, handler: {callable: t.a}, result_schema: {type: object},
        retry: {max_attempts: 2, backoff: linear, backoff_base_ms: 1000, jitter: 0}}, {name: b, handler: {callable: t.b}, dependencies: [a]}]}",
     "{name: two, version: 1.0.0, steps: [{name: a, handler: {callable: t.a}, retry: {max_attempts: 1}}, {name: b, handler: {callable: t.b}}]}",
-    "{name: block, version: 1.0.0, lifecycle: {on_failure: block, max_duration_seconds: 3600}, steps: [{name: a, handler: {callable: t.a}, retry: {max_attempts: 1}}]}",
+    "{name: block, version: 1.0.0, lifecycle: {on_failure: block}, steps: [{name: a, handler: {callable: t.a}, retry: {max_attempts: 1}}]}",
     "{name: rest, version: 1.0.0, lifecycle: {evaluation: deferred}, steps: [{name: a, handler: {callable: t.a}, result_schema: {type: object},
        retry: {max_attempts: 2, backoff: linear, backoff_base_ms: 1000, jitter: 0}}]}",
     "{name: brief, version: 1.0.0, lifecycle: {max_duration_seconds: 60}, steps: [{name: a, handler: {callable: t.a},
@@ -228,6 +233,57 @@ async fn end_tasks(sql: &mut Scenario) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A task that is over its time is ended from where it is, and repaired; a dead letter settles a failed one.
+async fn time_out(sql: &mut Scenario) -> anyhow::Result<()> {
+    let mut timed_out = Vec::new();
+    for fails in [false, true] {
+        let (task, step) = claimed(sql, "brief").await?;
+        if fails {
+            sql.fail(&step, json!({"message": "m"})).await?;
+            assert_eq!(sql.task_state(&task).await?, "waiting_for_retry");
+        }
+        timed_out.push((task, step));
+    }
+    let now: f64 = sql
+        .value("select extract(epoch from tasker._now() - timestamptz '2030-01-01 00:00:00+00')::float8 * 1000")
+        .await?;
+    sql.clock(now as i64 + 61_000).await?;
+    sql.run("select count(*) from tasker.run_maintenance(10000)")
+        .await?;
+    for (task, step) in timed_out {
+        assert_eq!(sql.task_state(&task).await?, "error");
+        sql.run(&format!("select tasker.reset_step('{}')", key(&step)))
+            .await?;
+        assert_eq!(sql.task_state(&task).await?, "steps_in_process");
+    }
+    // Repaired, they have their whole time again.
+    let ended: i64 = sql
+        .value("select processed from tasker.run_maintenance(10000) where job = 'time_out_tasks'")
+        .await?;
+    assert_eq!(ended, 0);
+    for template in ["two", "block"] {
+        let (task, step) = claimed(sql, template).await?;
+        sql.fail(&step, json!({"message": "m"})).await?;
+        if template == "two" {
+            let b: String = sql
+                .value(&format!(
+                    "select step_uuid::text from tasker.list_steps('{task}') where name = 'b'"
+                ))
+                .await?;
+            sql.run(&format!("select tasker.resolve_step('{b}')"))
+                .await?;
+        }
+        sql.run(&format!(
+            "select tasker.resolve_dead_letter((select dead_letter_uuid from tasker.get_dead_letter(task_uuid => '{task}')), 'manually_resolved')"
+        ))
+        .await?;
+        assert_eq!(sql.task_state(&task).await?, "resolved_manually");
+        sql.run(&format!("select tasker.rerun_task('{task}')"))
+            .await?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn every_transition_of_both_machines_is_reached_and_no_other() -> anyhow::Result<()> {
     let mut sql = Scenario::new().await?;
@@ -237,6 +293,7 @@ async fn every_transition_of_both_machines_is_reached_and_no_other() -> anyhow::
     operate(&mut sql).await?;
     work(&mut sql).await?;
     end_tasks(&mut sql).await?;
+    time_out(&mut sql).await?;
     sql.verify().await?;
 
     let steps: Transitions = sql

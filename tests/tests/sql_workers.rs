@@ -108,8 +108,19 @@ async fn a_setting_that_a_namespace_has_not_is_refused() -> anyhow::Result<()> {
         .await?;
     assert_eq!(refusal.code, "22023");
     assert_eq!(refusal.message, "a namespace has no setting colour");
-    assert_eq!(refusal.hint, "Known settings: none yet.");
-    for bad in ["'[]'", "'1'", "null"] {
+    assert_eq!(refusal.hint, "Known settings: retention_days.");
+    let set = sql
+        .row("select * from tasker.set_namespace('default', '{\"retention_days\": 90}')")
+        .await?;
+    assert_eq!(set["settings"], json!({"retention_days": 90}));
+    for bad in [
+        "'[]'",
+        "'1'",
+        "null",
+        "'{\"retention_days\": -1}'",
+        "'{\"retention_days\": \"90\"}'",
+        "'{\"retention_days\": 99999}'",
+    ] {
         let refusal = sql
             .refused(&format!("select tasker.set_namespace('default', {bad})"))
             .await?;
