@@ -24,7 +24,7 @@ begin
     order by 1;
 end
 $function$;
-comment on function tasker.task_history(uuid) is 'Gives every transition of a task from pending on, those passed through inside a transaction included. Errors: TK001.';
+comment on function tasker.task_history(uuid) is 'Gives every transition of a task from pending on, those passed through inside a transaction included. Errors: TK001, 40001.';
 
 create function tasker.step_history(step_uuid uuid) returns setof tasker.history_row
 language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
@@ -38,7 +38,7 @@ begin
     order by 1;
 end
 $function$;
-comment on function tasker.step_history(uuid) is 'Gives every transition of a step from pending on, those passed through inside a transaction included. Errors: TK002.';
+comment on function tasker.step_history(uuid) is 'Gives every transition of a step from pending on, those passed through inside a transaction included. Errors: TK002, 40001.';
 
 create function tasker.task_graph(task_uuid uuid)
 returns table (number integer, name text, type text, step_uuid uuid, state text, created boolean, dependencies text[], dependents text[])
@@ -56,4 +56,4 @@ begin
 end
 $function$;
 comment on function tasker.task_graph(uuid) is
-  'Gives a task as a graph: a row for each step of its template with its state and its edges both ways, steps not created yet included. Errors: TK001.';
+  'Gives a task as a graph: a row for each step of its template with its state and its edges both ways, steps not created yet included. Errors: TK001, 40001.';

@@ -177,7 +177,7 @@ begin
 end
 $function$;
 comment on function tasker.get_dead_letter(uuid, uuid) is
-  'Gives one dead letter with its snapshot, by its own key, or by its task''s: the open one, or else the newest. Errors: TK001, TK004, 22023.';
+  'Gives one dead letter with its snapshot, by its own key, or by its task''s: the open one, or else the newest. Errors: TK001, TK004, 22023, 40001.';
 
 create function tasker.open_dead_letter(task_uuid uuid, reason text) returns uuid
 language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
@@ -238,7 +238,7 @@ end
 $function$;
 comment on function tasker.resolve_dead_letter(uuid, text, text) is
   'Closes an open dead letter, with a note, and gives it. manually_resolved settles a task that is blocked_by_failures or in error (resolved_manually); permanently_failed ends a '
-  'blocked one in error; cancelled cancels one that has not ended. A task in another state stays as it is. Errors: TK004, TK010 when it is resolved already, 22023.';
+  'blocked one in error; cancelled cancels one that has not ended. A task in another state stays as it is. Errors: TK001, TK004, TK010 when it is resolved already, 22023.';
 
 create function tasker._settle_failed_task(p_task_uuid uuid, p_state text, p_event text, p_metadata jsonb, p_now timestamptz, p_actor text) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$

@@ -269,7 +269,7 @@ $function$;
 comment on function tasker.list_events(text, text, uuid, integer) is
   'Lists state changes of tasks and steps after a cursor, passed-through states included, of everything, a namespace or a task; limit 1 to 1000. A reader that goes on from '
   'the last cursor it got misses nothing and gets nothing twice, whatever commits meanwhile; a step''s events come in their order. An event is listed once no '
-  'transaction that was writing when it came about is under way. After a restore into another cluster a reader may get its last events again. Errors: TK001, 22023.';
+  'transaction that was writing when it came about is under way. After a restore into another cluster a reader may get its last events again. Errors: TK001, 22023, 40001.';
 
 create function tasker.end_of_events() returns text
 language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$

@@ -186,4 +186,4 @@ end
 $function$;
 comment on function tasker.explain_task(uuid) is
   'Says of each step of a task that has neither succeeded nor been cancelled why it doesn''t go on, what it waits for and until when, or who runs it; in the order of the graph. '
-  'A task that has ended well has no rows. Errors: TK001.';
+  'A task that has ended well has no rows. Errors: TK001, 40001.';

@@ -75,7 +75,7 @@ $function$;
 comment on function tasker.apply_to_tasks(jsonb, text, boolean, text) is
   'Does cancel, pause, resume, rerun, reset_failed or resolve_failed to every task that a filter finds ({namespace, template_name, states, tags, context_contains, created_after, '
   'created_before}). A dry run only shows what it finds, up to 1000 and the ten newest; otherwise maintenance does it in batches as a job that survives restarts. '
-  'Errors: 22023 and other codes of class 22 for times that can''t be read.';
+  'Errors: 40001, 22023 and other codes of class 22 for times that can''t be read.';
 
 create function tasker._failed_steps(p_task_uuid uuid) returns setof uuid
 language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$

@@ -257,4 +257,4 @@ end
 $function$;
 comment on function tasker.run_maintenance(integer) is
   'Does one bounded batch of what time must do, in this transaction, and says for each job how much it did and whether there is more; call it every second, and again '
-  'at once while more. No rows: another session is at it. Errors: 22023, 55000, TK030.';
+  'at once while more. No rows: another session is at it. Errors: 22023, 40001, 55000, TK030.';

@@ -181,4 +181,4 @@ begin
 end
 $function$;
 comment on function tasker.verify(uuid) is
-  'Checks the invariants of one task, or of everything, from first principles: no rows when all hold. Lost messages show until maintenance has sent them again. Errors: TK001, TK030.';
+  'Checks the invariants of one task, or of everything, from first principles: no rows when all hold. Lost messages show until maintenance has sent them again. Errors: TK001, TK030, 40001.';

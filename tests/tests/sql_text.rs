@@ -8,11 +8,27 @@ use tasker_tests::TestDatabase;
 use tasker_tests::tokens::{Token, tokens};
 
 /// Functions that execute what isn't a literal or a format of `%I` and `%L`, how often, and why nothing of a caller's gets into it.
-const EXECUTE_MORE: [(&str, usize, &str); 1] = [(
-    "_make_partitions",
-    2,
-    "storage and indexes are literals of _partitioned_tables",
-)];
+const EXECUTE_MORE: [(&str, usize, &str); 4] = [
+    (
+        "_export_leaving",
+        1,
+        "the function's name is read from the catalogue and quoted",
+    ),
+    (
+        "_keep_dead_letters",
+        1,
+        "how rows are locked is one of the callers' literals",
+    ),
+    ("_keep_tasks", 1, "which tasks are at rest is a literal"),
+    (
+        "_make_partition_tables",
+        2,
+        "storage and indexes are literals of _partitioned_tables",
+    ),
+];
+
+/// Functions whose errors their only caller catches.
+const CAUGHT: [&str; 1] = ["_apply_to_task"];
 
 /// A function of the schema that isn't the library's.
 struct Function {
@@ -323,6 +339,7 @@ async fn every_public_function_names_in_its_comment_the_errors_that_it_raises() 
             let called: BTreeSet<String> = function
                 .body
                 .iter()
+                .filter(|token| !CAUGHT.contains(&token.word()))
                 .filter_map(|token| codes.get(token.word()))
                 .flatten()
                 .cloned()
