@@ -220,21 +220,15 @@ async fn no_clock_runs_before_the_start_nor_while_paused_nor_while_an_operator_d
     sql.create("'chain', run_at => '2031-01-01'").await?;
     assert!(!timed_out_at(&mut sql, 100_000).await?, "it hasn't started");
     let task = sql.create("'chain'").await?;
-    for (pause, resume) in [
-        (
-            "update tasker.tasks set paused_at = tasker._now() where started_at is not null",
-            "update tasker.tasks set paused_at = null",
-        ),
-        (
-            "update tasker.namespaces set paused_at = tasker._now()",
-            "update tasker.namespaces set paused_at = null",
-        ),
+    for (paused, until) in [
+        (format!("task('{task}')"), 170_000),
+        ("namespace('default')".to_owned(), 300_000),
     ] {
-        sql.run(pause).await?;
-        assert!(!timed_out_at(&mut sql, 170_000).await?, "{pause}");
-        sql.run(resume).await?;
+        sql.run(&format!("select tasker.pause_{paused}")).await?;
+        assert!(!timed_out_at(&mut sql, until).await?, "{paused}");
+        sql.run(&format!("select tasker.resume_{paused}")).await?;
     }
-    sql.clock(150_000).await?;
+    sql.clock(180_000).await?;
     let a = sql.claim_one().await?;
     sql.fail(&a, json!({"message": "m", "retryable": false}))
         .await?;
@@ -245,20 +239,21 @@ async fn no_clock_runs_before_the_start_nor_while_paused_nor_while_an_operator_d
 
 #[tokio::test]
 async fn the_time_that_a_task_was_paused_does_not_count() -> anyhow::Result<()> {
-    let resumed = "update tasker.tasks set paused_ms = 100000, resumed_at = tasker._now()";
-    let mut sql = with_lifecycle("max_duration_seconds: 60").await?;
-    sql.create("'chain'").await?;
-    sql.clock(130_000).await?;
-    sql.run(resumed).await?;
-    assert!(!timed_out_at(&mut sql, 159_999).await?);
-    assert!(timed_out_at(&mut sql, 160_000).await?);
-
-    let mut sql = with_lifecycle("max_steps_in_process_seconds: 60").await?;
-    sql.create("'chain'").await?;
-    sql.clock(130_000).await?;
-    sql.run(resumed).await?;
-    assert!(!timed_out_at(&mut sql, 189_999).await?);
-    assert!(timed_out_at(&mut sql, 190_000).await?);
+    for (limit, until) in [
+        ("max_duration_seconds: 60", 160_000),
+        ("max_steps_in_process_seconds: 60", 190_000),
+    ] {
+        let mut sql = with_lifecycle(limit).await?;
+        let task = sql.create("'chain'").await?;
+        sql.clock(30_000).await?;
+        sql.run(&format!("select tasker.pause_task('{task}')"))
+            .await?;
+        sql.clock(130_000).await?;
+        sql.run(&format!("select tasker.resume_task('{task}')"))
+            .await?;
+        assert!(!timed_out_at(&mut sql, until - 1).await?, "{limit}");
+        assert!(timed_out_at(&mut sql, until).await?, "{limit}");
+    }
     Ok(())
 }
 
