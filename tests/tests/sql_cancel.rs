@@ -122,6 +122,7 @@ async fn a_task_is_cancelled_while_it_waits_for_its_time_or_a_retry() -> anyhow:
 
     let later = sql.create("'chain', run_at => '2030-02-01'").await?;
     assert!(cancel(&mut sql, &later).await?);
+    sql.run("set local tasker.retention_days = 0").await?;
     sql.clock(40 * 86_400_000).await?;
     assert_eq!(
         sql.value::<i64>(

@@ -154,7 +154,7 @@ async fn a_bound_in_time_keeps_other_tasks_from_being_read() -> anyhow::Result<(
     sql.register(ONE).await?;
     for week in 0..3 {
         sql.clock(week * WEEK).await?;
-        sql.run("select count(*) from tasker.create_tasks((select jsonb_agg(jsonb_build_object('template_name', 'one')) from generate_series(1, 800)))")
+        sql.run("select count(*) from tasker.create_tasks((select jsonb_agg(jsonb_build_object('template_name', 'one')) from generate_series(1, 3000)))")
             .await?;
     }
     // Nothing matches: all that is within the bounds is looked at.

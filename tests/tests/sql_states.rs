@@ -95,7 +95,7 @@ async fn step_in(sql: &mut Scenario, state: &str) -> anyhow::Result<(String, Str
         }
         "error" => {
             sql.fail(&step, json!({"message": "m", "retryable": false}))
-                .await?
+                .await?;
         }
         "resolved_manually" => {
             sql.run(&format!("select tasker.resolve_step('{}')", key(&step)))
