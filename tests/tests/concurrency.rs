@@ -335,6 +335,18 @@ async fn maintenance_does_not_wait_for_a_step_that_another_session_holds() -> an
     verified(client).await
 }
 
+/// Makes a call, and makes it again before the first one has committed; gives the code that the second ends with.
+async fn repeated_meanwhile(database: &TestDatabase, call: &str) -> anyhow::Result<Option<String>> {
+    let (mut first, second) = (Session::new(database).await?, Session::new(database).await?);
+    let waiting = second.process;
+    first.run("begin").await?;
+    first.run(call).await?;
+    let second = second.begin(call.to_owned());
+    is_blocked_by(database.pool(), waiting, first.process).await?;
+    first.run("commit").await?;
+    ended(second).await
+}
+
 /// A worker that gave up waiting asks again with the same `request_id` while its first call is still under way.
 #[tokio::test]
 async fn a_request_repeated_while_it_is_answered_waits_and_gets_the_answer() -> anyhow::Result<()> {
@@ -345,17 +357,7 @@ async fn a_request_repeated_while_it_is_answered_waits_and_gets_the_answer() -> 
         "select verdicts, to_jsonb(claimed) from tasker.finish_steps('tester', '{outcome}', 1, namespaces => '{{default}}', request_id => '{}')",
         Uuid::from_u128(7)
     );
-    let (mut first, second) = (
-        Session::new(&database).await?,
-        Session::new(&database).await?,
-    );
-    let waiting = second.process;
-    first.run("begin").await?;
-    first.run(&call).await?;
-    let second = second.begin(call.clone());
-    is_blocked_by(database.pool(), waiting, first.process).await?;
-    first.run("commit").await?;
-    assert_eq!(ended(second).await?, None);
+    assert_eq!(repeated_meanwhile(&database, &call).await?, None);
 
     let (verdicts, claimed): (Value, Value) =
         sqlx::query_as(&call).fetch_one(database.pool()).await?;
@@ -378,17 +380,8 @@ async fn a_claim_repeated_while_it_is_answered_is_told_to_come_again_and_gets_th
         "select verdicts, to_jsonb(claimed) from tasker.finish_steps('tester', '[]', 1, namespaces => '{{default}}', request_id => '{}')",
         Uuid::from_u128(8)
     );
-    let (mut first, second) = (
-        Session::new(&database).await?,
-        Session::new(&database).await?,
-    );
-    let waiting = second.process;
-    first.run("begin").await?;
-    first.run(&call).await?;
-    let second = second.begin(call.clone());
-    is_blocked_by(database.pool(), waiting, first.process).await?;
-    first.run("commit").await?;
-    assert_eq!(ended(second).await?.as_deref(), Some("40001"));
+    let repeated = repeated_meanwhile(&database, &call).await?;
+    assert_eq!(repeated.as_deref(), Some("40001"));
 
     let (verdicts, claimed): (Value, Value) =
         sqlx::query_as(&call).fetch_one(database.pool()).await?;

@@ -284,6 +284,16 @@ async fn time_out(sql: &mut Scenario) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The transitions in the histories of all tasks.
+async fn reached(sql: &mut Scenario, histories: &str) -> anyhow::Result<Transitions> {
+    let found: Vec<String> = sql
+        .value(&format!(
+            "select array_agg(distinct concat_ws(' ', h.from_state, h.event, h.to_state)) from tasker.tasks t, {histories}"
+        ))
+        .await?;
+    Ok(found.into_iter().collect())
+}
+
 #[tokio::test]
 async fn every_transition_of_both_machines_is_reached_and_no_other() -> anyhow::Result<()> {
     let mut sql = Scenario::new().await?;
@@ -296,13 +306,11 @@ async fn every_transition_of_both_machines_is_reached_and_no_other() -> anyhow::
     time_out(&mut sql).await?;
     sql.verify().await?;
 
-    let steps: Transitions = sql
-        .value::<Vec<String>>(
-            "select array_agg(distinct concat_ws(' ', h.from_state, h.event, h.to_state)) from tasker.tasks t, tasker.list_steps(t.task_uuid) s, tasker.step_history(s.step_uuid) h",
-        )
-        .await?
-        .into_iter()
-        .collect();
+    let steps = reached(
+        &mut sql,
+        "tasker.list_steps(t.task_uuid) s, tasker.step_history(s.step_uuid) h",
+    )
+    .await?;
     let all = machine(
         step_state::TRANSITIONS.iter().copied(),
         step_state::StepState::as_str,
@@ -315,13 +323,7 @@ async fn every_transition_of_both_machines_is_reached_and_no_other() -> anyhow::
     let missing: Vec<&str> = all.difference(&steps).map(String::as_str).collect();
     assert_eq!(missing, STEPS_LATER);
 
-    let tasks: Transitions = sql
-        .value::<Vec<String>>(
-            "select array_agg(distinct concat_ws(' ', h.from_state, h.event, h.to_state)) from tasker.tasks t, tasker.task_history(t.task_uuid) h",
-        )
-        .await?
-        .into_iter()
-        .collect();
+    let tasks = reached(&mut sql, "tasker.task_history(t.task_uuid) h").await?;
     let all = machine(
         task_state::TRANSITIONS.iter().copied(),
         task_state::TaskState::as_str,
