@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use tasker_client::{Client, Definition, Step};
-use tasker_tests::following::{completed, create, ended, step, step_in_state, times, verified};
+use tasker_tests::following::{
+    completed, create, ended, new_task, step, step_in_state, times, verified,
+};
 use tasker_tests::{Program, TestDatabase, eventually};
 use uuid::Uuid;
 
@@ -262,5 +264,46 @@ async fn an_attempt_that_runs_past_its_timeout_is_failed_and_tried_again() -> an
             assert!(error.contains("timed_out"), "{error}");
         }
     }
+    verified(client).await
+}
+
+#[tokio::test]
+async fn steps_behind_a_handler_that_takes_long_go_to_a_worker_with_a_free_place()
+-> anyhow::Result<()> {
+    let database = TestDatabase::with_examples().await?;
+    let client = database.client();
+    // Short handlers first, so that the worker learns to claim ahead of its place.
+    let short = vec![new_task("example", "linear_workflow", &json!({}))?; 200];
+    let mut tasks = client.create_tasks(&short).await?;
+    let long = hanging(client, 1).await?;
+    tasks.extend(client.create_tasks(&short).await?);
+    let arguments = [
+        "--worker-id",
+        "first",
+        "--concurrency",
+        "1",
+        "--lease-seconds",
+        "3000",
+    ];
+    let _first = Program::worker(database.url(), &arguments)?;
+    running(client, long).await?;
+    let given_back = async || {
+        let count: i64 = sqlx::query_scalar(
+            "select count(*) from tasker.steps where attempt > 1 and attempts_used < attempt",
+        )
+        .fetch_one(database.pool())
+        .await?;
+        Ok((count > 0).then_some(count))
+    };
+    eventually("steps are given back", ENDS_WITHIN, given_back).await?;
+    let _second = worker(&database, "second", &[])?;
+    for task in tasks {
+        completed(client, task.task_uuid).await?;
+    }
+    let held = running(client, long).await?;
+    assert_eq!(
+        (held.worker_id.as_deref(), held.attempts_used),
+        (Some("first"), 1)
+    );
     verified(client).await
 }

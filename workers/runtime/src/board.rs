@@ -1,4 +1,4 @@
-//! Which steps run and which outcomes wait. Plain bookkeeping: nothing here asks the database or
+//! Which steps are held and which outcomes wait. Plain bookkeeping: nothing here asks the database or
 //! waits.
 
 use std::collections::{HashMap, VecDeque};
@@ -28,18 +28,19 @@ const REFUSED: &str = "outcome_refused";
 #[derive(Debug)]
 pub(crate) struct Board {
     concurrency: usize,
-    running: HashMap<Uuid, Running>,
+    /// What was handed out: it runs, or waits for a place.
+    held: HashMap<Uuid, Held>,
     outbox: Vec<Outcome>,
     /// Outcomes whose batch was refused as a whole: each goes alone, so that a bad one is found and
     /// the others pass.
     alone: VecDeque<Outcome>,
     /// When the latest steps were handed out, and how many of those still run.
     latest: Option<Instant>,
-    latest_running: usize,
+    latest_held: usize,
 }
 
 #[derive(Debug)]
-struct Running {
+struct Held {
     attempt: i32,
     stop: CancellationToken,
     handed_out_at: Instant,
@@ -49,26 +50,31 @@ impl Board {
     pub(crate) fn new(concurrency: usize) -> Self {
         Self {
             concurrency,
-            running: HashMap::new(),
+            held: HashMap::new(),
             outbox: Vec::new(),
             alone: VecDeque::new(),
             latest: None,
-            latest_running: 0,
+            latest_held: 0,
         }
     }
 
-    /// How many steps may still be claimed.
-    pub(crate) fn free(&self) -> usize {
-        self.concurrency.saturating_sub(self.running.len())
+    /// How many steps may still be claimed, with `ahead` of them waiting for a place.
+    pub(crate) fn free(&self, ahead: usize) -> usize {
+        (self.concurrency + ahead).saturating_sub(self.held.len())
     }
 
-    pub(crate) fn running_count(&self) -> usize {
-        self.running.len()
+    /// How many steps may run at once.
+    pub(crate) fn places(&self) -> usize {
+        self.concurrency
+    }
+
+    pub(crate) fn held_count(&self) -> usize {
+        self.held.len()
     }
 
     /// Whether nothing runs and no outcome waits.
     pub(crate) fn is_clear(&self) -> bool {
-        self.running.is_empty() && self.waiting_count() == 0
+        self.held.is_empty() && self.waiting_count() == 0
     }
 
     /// How many outcomes wait to be sent.
@@ -81,55 +87,57 @@ impl Board {
     pub(crate) fn hand_out(&mut self, step: HeldStep, token: CancellationToken, now: Instant) {
         if self.latest != Some(now) {
             self.latest = Some(now);
-            self.latest_running = 0;
+            self.latest_held = 0;
         }
         self.remove(step.step_uuid);
-        self.latest_running += 1;
-        let running = Running {
+        self.latest_held += 1;
+        let held = Held {
             attempt: step.attempt,
             stop: token,
             handed_out_at: now,
         };
-        self.running.insert(step.step_uuid, running);
+        self.held.insert(step.step_uuid, held);
     }
 
     /// An attempt ended. Its outcome is kept for the next call, unless nobody waits for it any
     /// more.
     pub(crate) fn ended(&mut self, step: HeldStep, outcome: Option<Outcome>) {
-        if self.runs(step) {
+        if self.holds(step) {
             self.remove(step.step_uuid);
             self.outbox.extend(outcome);
         }
     }
 
-    fn runs(&self, step: HeldStep) -> bool {
-        let running = self.running.get(&step.step_uuid);
-        running.is_some_and(|running| running.attempt == step.attempt)
+    fn holds(&self, step: HeldStep) -> bool {
+        let held = self.held.get(&step.step_uuid);
+        held.is_some_and(|held| held.attempt == step.attempt)
     }
 
     /// Takes a step off the board and stops it, if it still runs.
     fn remove(&mut self, step_uuid: Uuid) {
-        if let Some(running) = self.running.remove(&step_uuid) {
-            running.stop.cancel();
-            if self.latest == Some(running.handed_out_at) {
-                self.latest_running -= 1;
+        if let Some(held) = self.held.remove(&step_uuid) {
+            held.stop.cancel();
+            if self.latest == Some(held.handed_out_at) {
+                self.latest_held -= 1;
             }
         }
     }
 
-    /// A step is given back without being run.
+    /// A step is given back without being run, whether it was handed out or not.
     pub(crate) fn give_back(&mut self, step: HeldStep) {
+        if self.holds(step) {
+            self.remove(step.step_uuid);
+        }
         self.outbox
             .push(Outcome::release(step.step_uuid, step.attempt));
     }
 
     /// Stops what runs and gives it back.
     pub(crate) fn give_all_back(&mut self) {
-        self.latest_running = 0;
-        for (step_uuid, running) in self.running.drain() {
-            running.stop.cancel();
-            self.outbox
-                .push(Outcome::release(step_uuid, running.attempt));
+        self.latest_held = 0;
+        for (step_uuid, held) in self.held.drain() {
+            held.stop.cancel();
+            self.outbox.push(Outcome::release(step_uuid, held.attempt));
         }
     }
 
@@ -141,7 +149,7 @@ impl Board {
         if self.outbox.is_empty() {
             return None;
         }
-        let others_may_end = self.latest_running > 0 && self.outbox.len() < LARGEST_BATCH;
+        let others_may_end = self.latest_held > 0 && self.outbox.len() < LARGEST_BATCH;
         let gathered_at = self
             .latest
             .filter(|_| others_may_end)
@@ -229,10 +237,10 @@ impl Board {
 
     /// The steps whose leases need extending.
     pub(crate) fn held(&self) -> Vec<HeldStep> {
-        let held = self.running.iter();
-        held.map(|(step_uuid, running)| HeldStep {
+        let held = self.held.iter();
+        held.map(|(step_uuid, held)| HeldStep {
             step_uuid: *step_uuid,
-            attempt: running.attempt,
+            attempt: held.attempt,
         })
         .collect()
     }
@@ -251,7 +259,7 @@ impl Board {
             };
             // By now another attempt of the step may run here: the answer is about the one that was
             // asked for.
-            if self.runs(*step) {
+            if self.holds(*step) {
                 let HeldStep { step_uuid, attempt } = step;
                 tracing::info!(%step_uuid, attempt, ?state, "the step isn't held any more");
                 self.remove(step.step_uuid);

@@ -14,6 +14,8 @@ use crate::worker::Settings;
 use crate::{Handler, Worker};
 
 const DEFAULT_CONCURRENCY: usize = 8;
+/// Above some 50 steps a call there is little to gain, and above 100 nothing.
+const DEFAULT_PREFETCH: usize = 100;
 const DEFAULT_LEASE: Duration = Duration::from_secs(30);
 const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(1);
 const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(20);
@@ -55,6 +57,7 @@ pub struct WorkerBuilder {
     worker_id: Option<String>,
     namespaces: Vec<String>,
     concurrency: usize,
+    prefetch: usize,
     lease: Duration,
     poll_interval: Duration,
     wake_mode: WakeMode,
@@ -70,6 +73,7 @@ impl WorkerBuilder {
             worker_id: None,
             namespaces: Vec::new(),
             concurrency: DEFAULT_CONCURRENCY,
+            prefetch: DEFAULT_PREFETCH,
             lease: DEFAULT_LEASE,
             poll_interval: DEFAULT_POLL_INTERVAL,
             wake_mode: WakeMode::default(),
@@ -98,6 +102,15 @@ impl WorkerBuilder {
     #[must_use]
     pub fn concurrency(mut self, concurrency: usize) -> Self {
         self.concurrency = concurrency;
+        self
+    }
+
+    /// How many steps the worker may claim beyond its free places, at most; 100 by default, 0 for
+    /// none. It claims as many of them as its places run while a call is away, so only of a
+    /// backlog and only when handlers are short; what has waited 100 ms for a place is given back.
+    #[must_use]
+    pub fn prefetch(mut self, prefetch: usize) -> Self {
+        self.prefetch = prefetch;
         self
     }
 
@@ -156,6 +169,7 @@ impl WorkerBuilder {
         };
         let settings = Settings {
             concurrency: self.concurrency,
+            prefetch: self.prefetch,
             poll_interval: self.poll_interval,
             wake_mode: self.wake_mode,
             shutdown_grace: self.shutdown_grace,
@@ -178,6 +192,11 @@ impl WorkerBuilder {
                 (1..=10_000).contains(&self.concurrency),
                 "concurrency",
                 "1 to 10,000",
+            ),
+            (
+                (0..=10_000).contains(&self.prefetch),
+                "prefetch",
+                "0 to 10,000",
             ),
             (
                 (SHORTEST_LEASE..=LONGEST_LEASE).contains(&self.lease),
@@ -264,6 +283,7 @@ mod tests {
         let working = || builder().register("a.one", one);
         for (builder, said) in [
             (working().concurrency(0), "concurrency must be 1 to 10,000"),
+            (working().prefetch(10_001), "prefetch must be 0 to 10,000"),
             (
                 working().lease(Duration::from_millis(999)),
                 "lease must be 1 s to 1 day",

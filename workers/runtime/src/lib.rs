@@ -48,6 +48,7 @@ mod execution;
 mod handler;
 mod handler_error;
 mod jitter;
+mod prefetch;
 mod schedule;
 mod shift;
 mod step_context;

@@ -8,6 +8,7 @@
 //! lease.
 
 mod answers;
+mod places;
 
 use std::collections::HashMap;
 use std::future::pending;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::board::Board;
 use crate::calls::{CallError, Caller};
 use crate::handler::Handlers;
+use crate::prefetch::Prefetch;
 use crate::schedule::{Look, Schedule, WakeMode};
 use crate::upkeep::{Chore, HEARTBEAT_INTERVAL, Upkeep};
 use crate::wake::Wake;
@@ -43,8 +45,12 @@ pub(crate) struct Shift {
     upkeep: Upkeep,
     wake: Wake,
     attempts: JoinSet<Option<Outcome>>,
-    steps_of_tasks: HashMap<Id, HeldStep>,
+    started: HashMap<Id, places::Started>,
+    waiting: places::Queue,
+    prefetch: Prefetch,
     exchange: Call<Traded>,
+    /// When the exchange that is away began, and how many steps it asked for.
+    asked: (Instant, usize),
     chore: Call<Done>,
     leaving: Leaving,
 }
@@ -108,8 +114,11 @@ impl Shift {
             handlers,
             wake,
             attempts: JoinSet::new(),
-            steps_of_tasks: HashMap::new(),
+            started: HashMap::new(),
+            waiting: places::Queue::new(),
+            prefetch: Prefetch::new(settings.prefetch),
             exchange: None,
+            asked: (now, 0),
             chore: None,
             leaving: Leaving::No,
         }
@@ -120,6 +129,8 @@ impl Shift {
         loop {
             let now = Instant::now();
             self.gather();
+            self.give_back_waiting(now);
+            self.fill_places();
             self.part(now);
             if self.has_left(now) {
                 break;
@@ -133,10 +144,7 @@ impl Shift {
                 Event::Woken => self.schedule.woken(Instant::now()),
                 Event::TimeCame => {}
                 Event::ToldToLeave => {
-                    tracing::info!(
-                        running = self.board.running_count(),
-                        "the worker is leaving"
-                    );
+                    tracing::info!(running = self.attempts.len(), "the worker is leaving");
                     self.leaving = Leaving::Waiting(Instant::now() + grace);
                 }
             }
@@ -149,7 +157,7 @@ impl Shift {
         let Leaving::Waiting(until) = self.leaving else {
             return;
         };
-        let steps = self.board.running_count();
+        let steps = self.board.held_count();
         if steps > 0 && now < until {
             return;
         }
@@ -179,7 +187,7 @@ impl Shift {
     /// How many steps may be claimed now.
     fn free(&self) -> usize {
         if self.leaving == Leaving::No {
-            self.board.free()
+            self.board.free(self.prefetch.ahead())
         } else {
             0
         }
@@ -191,6 +199,7 @@ impl Shift {
         }
         let caller = Arc::clone(&self.caller);
         let free = self.free();
+        self.asked = (now, free);
         if self.board.batch_due_at(now).is_some_and(|at| at <= now) {
             let outcomes = self.board.take_batch();
             if free > 0 {
@@ -233,7 +242,7 @@ impl Shift {
 
     /// Whether heartbeats wait for the turn of a question.
     fn beats_in_turn(&self) -> bool {
-        self.board.running_count() == 0
+        self.board.held_count() == 0
             && self.free() > 0
             && self.schedule.asks_more_often_than(HEARTBEAT_INTERVAL)
     }
@@ -252,7 +261,7 @@ impl Shift {
         }
         match self.upkeep.due(now) {
             None => {}
-            Some(Chore::Extend) if self.board.running_count() == 0 => {
+            Some(Chore::Extend) if self.board.held_count() == 0 => {
                 self.upkeep.extended(now, false);
             }
             Some(Chore::Beat) if self.beats_in_turn() => {}
@@ -262,8 +271,11 @@ impl Shift {
 
     fn start(&mut self, chore: Chore) {
         let caller = Arc::clone(&self.caller);
-        let (running, held) = (self.board.running_count(), self.board.held());
-        let capacity = running + self.free();
+        let (running, held) = (self.attempts.len(), self.board.held());
+        let capacity = match self.leaving {
+            Leaving::No => self.board.places(),
+            Leaving::Waiting(_) | Leaving::Parting(_) => running,
+        };
         self.chore = Some(match chore {
             Chore::Register => Box::pin(async move { Done::Registered(caller.register().await) }),
             Chore::Beat => {
@@ -306,7 +318,7 @@ impl Shift {
             None => Some(self.upkeep.next_at()),
         };
         let leaving = match self.leaving {
-            Leaving::No => None,
+            Leaving::No => self.patience_ends_at(),
             Leaving::Waiting(until) | Leaving::Parting(until) => Some(until),
         };
         earlier(earlier(exchange, chore), leaving)

@@ -17,6 +17,7 @@ use crate::shift::Shift;
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) concurrency: usize,
+    pub(crate) prefetch: usize,
     pub(crate) poll_interval: Duration,
     pub(crate) wake_mode: WakeMode,
     pub(crate) shutdown_grace: Duration,

@@ -34,6 +34,7 @@ fn worker(client: Client, settings: &Settings) -> anyhow::Result<Worker> {
     let mut builder = Worker::builder(client)
         .namespaces(&settings.namespaces)
         .concurrency(settings.concurrency)
+        .prefetch(settings.prefetch)
         .lease(settings.lease())
         .poll_interval(settings.poll_interval())
         .wake_mode(settings.wake.into())

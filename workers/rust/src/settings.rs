@@ -28,6 +28,11 @@ pub(crate) struct Settings {
     #[arg(long, env = "TASKER_WORKER_CONCURRENCY", default_value_t = 8)]
     pub(crate) concurrency: usize,
 
+    /// How many steps are claimed beyond the free places, at most: of a backlog whose handlers take
+    /// less time than a call of the database. 0 for none.
+    #[arg(long, env = "TASKER_WORKER_PREFETCH", default_value_t = 100)]
+    pub(crate) prefetch: usize,
+
     /// How long a step waits before it is taken over when its worker died.
     #[arg(long, env = "TASKER_WORKER_LEASE_SECONDS", default_value_t = 30)]
     pub(crate) lease_seconds: u64,

@@ -42,10 +42,10 @@ fn board(concurrency: usize, count: u128, now: Instant) -> (Board, Vec<Cancellat
 #[test]
 fn a_step_takes_a_place_until_its_attempt_ends() {
     let (mut board, _) = board(3, 2, Instant::now());
-    assert_eq!(board.free(), 1);
+    assert_eq!(board.free(0), 1);
     end(&mut board, step(1, 1));
     assert_eq!(
-        (board.free(), board.waiting_count(), board.is_clear()),
+        (board.free(0), board.waiting_count(), board.is_clear()),
         (2, 1, false)
     );
 }
@@ -91,7 +91,7 @@ fn an_older_attempt_is_stopped_and_its_outcome_dropped() {
     board.hand_out(step(1, 2), CancellationToken::new(), now);
     assert!(tokens[0].is_cancelled());
     end(&mut board, step(1, 1));
-    assert_eq!((board.running_count(), board.waiting_count()), (1, 0));
+    assert_eq!((board.held_count(), board.waiting_count()), (1, 0));
 }
 
 #[test]

@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use super::{Done, Leaving, Shift, Traded};
 use crate::StepContext;
 use crate::calls::CallError;
-use crate::execution::execute;
 
 impl Shift {
     /// Takes over every attempt that ended by now, so that all of them go into one batch.
@@ -22,8 +21,9 @@ impl Shift {
         // An attempt's task turns panics of handlers into outcomes. Should it fail itself, its step
         // is left to its lease.
         let (task, outcome) = ended.unwrap_or_else(|error| (error.id(), None));
-        if let Some(step) = self.steps_of_tasks.remove(&task) {
-            self.board.ended(step, outcome);
+        if let Some(step) = self.started.remove(&task) {
+            self.prefetch.ran(step.at.elapsed());
+            self.board.ended(step.held, outcome);
         }
     }
 
@@ -75,6 +75,9 @@ impl Shift {
 
     fn claimed(&mut self, steps: Vec<ClaimedStep>, now: Instant) {
         self.schedule.claimed(steps.len(), now);
+        let (began, asked) = self.asked;
+        self.prefetch
+            .claimed(asked, steps.len(), now - began, self.board.places());
         for step in steps {
             let held = HeldStep {
                 step_uuid: step.step_uuid,
@@ -96,8 +99,7 @@ impl Shift {
             };
             self.board.hand_out(held, stop, now);
             self.upkeep.steps_run(now);
-            let task = self.attempts.spawn(execute(handler, context));
-            self.steps_of_tasks.insert(task.id(), held);
+            self.line_up(held, context, handler, now);
         }
     }
 
@@ -124,7 +126,7 @@ impl Shift {
                 answer: Ok(verdicts),
             } => {
                 self.board.leases_answered(&asked, &verdicts);
-                self.upkeep.extended(now, self.board.running_count() > 0);
+                self.upkeep.extended(now, self.board.held_count() > 0);
             }
             Done::Extended {
                 asked,
