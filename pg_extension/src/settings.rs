@@ -43,6 +43,10 @@ static RETENTION_DAYS: GucSetting<i32> = GucSetting::<i32>::new(30);
 /// `tasker.export_function`: the function that is given what leaves before it does. Empty: nobody asks for it.
 static EXPORT_FUNCTION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
+/// `tasker.notify`: whether a call that leaves work for others wakes idle workers. On: work begins at once. Off, for a session that creates one task after another beside many of its
+/// kind: transactions that notify commit one after the other, in the whole cluster; idle workers then find its work when they ask next.
+static NOTIFY: GucSetting<bool> = GucSetting::<bool>::new(true);
+
 /// `tasker.databases`: the databases whose maintenance the background workers do, comma-separated, each as it is written in `pg_database`. Empty: a server has databases that are
 /// none of ours, and each one named holds a connection.
 static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
@@ -111,6 +115,15 @@ pub(crate) fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
+    GucRegistry::define_bool_guc(
+        c"tasker.notify",
+        c"Whether work that becomes ready wakes idle workers.",
+        c"off: they find it when they ask next, and transactions of this session don't wait for each other's commits to notify.",
+        &NOTIFY,
+        // It bounds nobody: who turns it off lets their own work wait.
+        GucContext::Userset,
+        GucFlags::default(),
+    );
     GucRegistry::define_int_guc(
         c"tasker.retention_days",
         c"Days for which finished tasks are kept.",
@@ -176,6 +189,11 @@ pub(crate) fn maintenance_interval() -> Duration {
 /// Whether all outcomes rest until maintenance evaluates them.
 pub(crate) fn defers_evaluation() -> bool {
     EVALUATION.get() == Evaluation::Deferred
+}
+
+/// Whether a call that leaves work for others wakes idle workers.
+pub(crate) fn wakes_workers() -> bool {
+    NOTIFY.get()
 }
 
 /// How long a payload may be, in bytes of JSON text.

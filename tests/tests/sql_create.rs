@@ -342,6 +342,35 @@ async fn what_is_rolled_back_leaves_nothing_anywhere() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn a_session_may_let_workers_find_its_work_by_themselves() -> anyhow::Result<()> {
+    let database = TestDatabase::new().await?;
+    let mut session = database.session().await?;
+    sqlx::query("select tasker.register_template($1::text)")
+        .bind(ONE)
+        .execute(&mut session)
+        .await?;
+    let mut ears = sqlx::postgres::PgListener::connect(database.url()).await?;
+    ears.listen("tasker_ready_default").await?;
+
+    session.execute("set tasker.notify = off").await?;
+    session.execute("select tasker.create_task('one')").await?;
+    session
+        .execute("notify tasker_ready_default, 'a mark of the test'")
+        .await?;
+    assert_eq!(ears.recv().await?.payload(), "a mark of the test");
+    let due: Option<i64> = sqlx::query_scalar("select tasker.work_due_in_ms('{default}')")
+        .fetch_one(&mut session)
+        .await?;
+    assert_eq!(due, Some(0), "who asks hears of it");
+    session
+        .execute("reset tasker.notify; select tasker.create_task('one')")
+        .await?;
+    assert_eq!(ears.recv().await?.payload(), "");
+    session.close().await?;
+    Ok(())
+}
+
 /// The number of rows in each table of Tasker and of its queues.
 async fn everything(session: &mut sqlx::PgConnection) -> anyhow::Result<Vec<(String, i64)>> {
     let tables: Vec<String> = sqlx::query_scalar(

@@ -11,6 +11,7 @@ use super::Call;
 use crate::compiled::Kept;
 use crate::error::Error;
 use crate::queue::{self, Message};
+use crate::settings;
 
 /// The time from which on a message is visible that stays hidden until somebody shows it: that of a step whose task is paused. PostgreSQL's `infinity`.
 pub(super) const NEVER: TimestampTz = TimestampTz::MAX;
@@ -182,8 +183,11 @@ pub(super) fn release(call: &Call, released: &[Released]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Wakes the workers of a namespace when this transaction commits; once, however often it is called.
+/// Wakes the workers of a namespace when this transaction commits, unless its session lets them sleep; once, however often it is called.
 pub(super) fn wake(namespace: &str) {
+    if !settings::wakes_workers() {
+        return;
+    }
     let channel = format!("tasker_ready_{namespace}");
     // SAFETY: takes two texts and gives nothing.
     unsafe {

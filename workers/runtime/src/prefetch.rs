@@ -75,7 +75,8 @@ impl Prefetch {
         let (Some(call), Some(handler)) = (self.call.0, self.handler.0) else {
             return 0;
         };
-        let in_a_call = places as f64 * call / handler;
+        let places = f64::from(u32::try_from(places).unwrap_or(u32::MAX));
+        let in_a_call = places * call / handler;
         // A float that is too large, or no number, is the most.
         (in_a_call.ceil() as usize).min(self.most)
     }
