@@ -146,17 +146,6 @@ create type tasker._new_step as (
   msg_id bigint
 );
 
-create type tasker._message as (
-  task_uuid uuid,
-  step_uuid uuid,
-  attempt integer,
-  handler text,
-  priority integer,
-  correlation_id uuid,
-  vt timestamptz,
-  msg_id bigint
-);
-
 create type tasker._step_message as (
   step_uuid uuid,
   msg_id bigint

@@ -20,7 +20,7 @@ use pgrx::{Uuid, pg_extern, spi};
 
 use crate::error::Error;
 use crate::statements::{Session, Statement, session};
-use crate::values::{Field, Value, int4, int8, names, text, uuid};
+use crate::values::{Json, Plain, Value, int8, names, object};
 use crate::{clock, keys};
 use statements::{
     ANY_PRIORITISED, DELETE, DUE_AT, MISSING, MISSING_QUEUE, READ_BY_PRIORITY, READ_OLDEST, REUSE,
@@ -45,18 +45,27 @@ pub(crate) struct Message<'a> {
 }
 
 impl Message<'_> {
-    fn fields(&self, msg_id: Option<i64>) -> [Field; 8] {
-        [
-            uuid(self.task),
-            uuid(self.step),
-            int4(self.attempt),
-            text(self.handler),
-            int4(self.priority),
-            uuid(self.correlation_id),
-            int8(self.visible_at),
-            msg_id.and_then(int8),
-        ]
+    fn content(&self) -> Json {
+        object(&[
+            ("task_uuid", Plain::Text(&keys::text(self.task))),
+            ("step_uuid", Plain::Text(&keys::text(self.step))),
+            ("attempt", Plain::Number(self.attempt)),
+            ("handler", Plain::Text(self.handler)),
+            ("priority", Plain::Number(self.priority)),
+            (
+                "correlation_id",
+                Plain::Text(&keys::text(self.correlation_id)),
+            ),
+        ])
     }
+}
+
+/// The times from which messages are visible, and what is in them.
+fn times_and_contents<'a>(messages: impl Iterator<Item = &'a Message<'a>>) -> [Value; 2] {
+    let (times, contents): (Vec<TimestampTz>, Vec<Option<Json>>) = messages
+        .map(|message| (message.visible_at, Some(message.content())))
+        .unzip();
+    [Value::times(&times), Value::jsons(&contents)]
 }
 
 /// The queue of a namespace.
@@ -113,8 +122,7 @@ pub(crate) fn send(
     if messages.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = messages.iter().map(|message| message.fields(None));
-    let values = [Value::rows(c"_message", rows)];
+    let values = times_and_contents(messages.iter());
     session.rows(&SEND, &table(session, queue_name)?, &values, |row| {
         Ok(row.int8(0))
     })
@@ -130,14 +138,8 @@ pub(crate) fn reuse(
     let mut ordered: Vec<&(i64, Message)> = messages.iter().collect();
     ordered.sort_unstable_by_key(|(id, _)| *id);
     let ids: Vec<i64> = ordered.iter().map(|(id, _)| *id).collect();
-    let rows = ordered
-        .into_iter()
-        .map(|(id, message)| message.fields(Some(*id)));
-    let values = [
-        Value::rows(c"_message", rows),
-        Value::time(now),
-        Value::int8s(&ids),
-    ];
+    let [times, contents] = times_and_contents(ordered.iter().map(|(_, message)| message));
+    let values = [times, contents, Value::int8s(&ids), Value::time(now)];
     session.rows(&REUSE, &table(session, queue_name)?, &values, |row| {
         Ok(row.int8(0))
     })
@@ -179,7 +181,7 @@ pub(crate) fn read(
     let mut met = session.rows(statement, &table, &values, |row| {
         Ok(Met {
             msg_id: row.int8(0),
-            step: row.optional_uuid(1),
+            step: row.optional_text(1).and_then(keys::parse),
             priority: row.int4(2),
             visible_at: row.int8(3),
         })

@@ -50,12 +50,6 @@ macro_rules! not_paused {
     };
 }
 
-macro_rules! step_of {
-    () => {
-        "case when m.message ->> 'step_uuid' ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' then (m.message ->> 'step_uuid')::pg_catalog.uuid end"
-    };
-}
-
 const READ_PARAMETERS: &[pg_sys::Oid] = &[
     pg_sys::TIMESTAMPTZOID,
     pg_sys::TEXTARRAYOID,
@@ -67,12 +61,10 @@ const READ_PARAMETERS: &[pg_sys::Oid] = &[
 pub(super) const SEND: Statement = Statement {
     name: "queue_send",
     text: "insert into {} (vt, message)
-           select s.vt, pg_catalog.jsonb_build_object('task_uuid', s.task_uuid, 'step_uuid', s.step_uuid, 'attempt', s.attempt, 'handler', s.handler,
-             'priority', s.priority, 'correlation_id', s.correlation_id)
-           from pg_catalog.unnest($1) s
+           select s.vt, s.message from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) s(vt, message)
            returning msg_id",
-    rows: Some(c"_message"),
-    parameters: &[],
+    rows: None,
+    parameters: &[pg_sys::TIMESTAMPTZARRAYOID, pg_sys::JSONBARRAYOID],
 };
 
 macro_rules! any_prioritised {
@@ -108,9 +100,7 @@ pub(super) const STANDING: Statement = Statement {
 pub(super) const READ_BY_PRIORITY: Statement = Statement {
     name: "queue_read_by_priority",
     text: concat!(
-        "select m.msg_id, ",
-        step_of!(),
-        ", coalesce(",
+        "select m.msg_id, m.message ->> 'step_uuid', coalesce(",
         priority!(),
         ", 0), m.vt from (",
         read_prioritised!(">"),
@@ -129,9 +119,7 @@ pub(super) const READ_BY_PRIORITY: Statement = Statement {
 pub(super) const READ_OLDEST: Statement = Statement {
     name: "queue_read_oldest",
     text: concat!(
-        "select m.msg_id, ",
-        step_of!(),
-        ", coalesce(",
+        "select m.msg_id, m.message ->> 'step_uuid', coalesce(",
         priority!(),
         ", 0), m.vt from {} m where ",
         not_paused!(),
@@ -147,12 +135,17 @@ pub(super) const READ_OLDEST: Statement = Statement {
 pub(super) const REUSE: Statement = Statement {
     name: "queue_reuse",
     text: "update {} m
-           set vt = s.vt, enqueued_at = $2, read_ct = 0, message = pg_catalog.jsonb_build_object('task_uuid', s.task_uuid, 'step_uuid', s.step_uuid,
-             'attempt', s.attempt, 'handler', s.handler, 'priority', s.priority, 'correlation_id', s.correlation_id)
-           from pg_catalog.unnest($1) s where m.msg_id = s.msg_id and m.msg_id = any ($3)
+           set vt = s.vt, enqueued_at = $4, read_ct = 0, message = s.message
+           from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) s(vt, message, msg_id)
+           where m.msg_id = s.msg_id and m.msg_id = any ($3)
            returning m.msg_id",
-    rows: Some(c"_message"),
-    parameters: &[pg_sys::TIMESTAMPTZOID, pg_sys::INT8ARRAYOID],
+    rows: None,
+    parameters: &[
+        pg_sys::TIMESTAMPTZARRAYOID,
+        pg_sys::JSONBARRAYOID,
+        pg_sys::INT8ARRAYOID,
+        pg_sys::TIMESTAMPTZOID,
+    ],
 };
 
 pub(super) const SET_VISIBLE_AT: Statement = Statement {

@@ -3,6 +3,7 @@
 mod answers;
 mod fields;
 mod json;
+mod object;
 mod row;
 
 use pgrx::pg_sys::{self, Datum, Oid, TimestampTz};
@@ -10,6 +11,7 @@ use pgrx::pg_sys::{self, Datum, Oid, TimestampTz};
 pub(crate) use answers::{answer, or_refused, refused};
 pub(crate) use fields::{Field, array_type, bool, composite, composites, int4, int8, text, uuid};
 pub(crate) use json::{Json, Kind};
+pub(crate) use object::{Plain, object};
 pub(crate) use row::Row;
 
 /// The names of a list that SQL gave; nulls in it name nothing.
