@@ -243,6 +243,18 @@ create table tasker.kept_ranges (
 );
 comment on table tasker.kept_ranges is 'Ranges of partitions that were due to leave and are still there: when retention looks at them again, and what was in its way.';
 
+create table tasker.namespace_grants (
+  role text collate "C" not null,
+  namespace text not null,
+  privilege text not null,
+  granted_by text not null,
+  granted_at timestamptz not null,
+  constraint namespace_grants_pkey primary key (role, namespace, privilege),
+  constraint privilege_is_known check (privilege in ('read', 'create', 'work', 'operate'))
+);
+comment on table tasker.namespace_grants is
+  'What roles may do in which namespace, * for all of them. By name, so that the grants mean the same in another cluster, whatever the order in which roles are made there.';
+
 -- Tables of an extension are dumped only if registered for it.
 do $dump$
 declare

@@ -69,7 +69,13 @@ begin
   -- A name leads to the table of now, a read of the catalogue to that of the caller's snapshot.
   select c.relname into v_table
   from tasker._partition_ranges() r
-  join pg_class c on c.relname = 'tasks_' || r.suffix and c.relnamespace = 'tasker'::regnamespace
+  cross join lateral (
+    select c.oid, c.relname
+    from pg_class c
+    where c.relname = ('tasks_' || r.suffix)::name and c.relnamespace = 'tasker'::regnamespace
+    -- A look-up for each range: the catalogue has many tables.
+    offset 0
+  ) c
   where (p_key is null or p_key >= tasker._partition_bound(r.starts_on) and p_key < tasker._partition_bound(r.ends_on))
     and c.oid is distinct from to_regclass(format('tasker.%I', c.relname));
   if found then

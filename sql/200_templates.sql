@@ -18,6 +18,7 @@ begin
       'tasker.validate_template lists every finding with its path; nothing was registered.');
   end if;
 
+  perform tasker._require_may(v_new.namespace, 'operate');
   v_namespace_id := tasker._make_namespace(v_new.namespace);
   insert into tasker.templates as t (
     template_uuid, namespace_id, name, version, version_key, description, environment, source, definition, compiled, content_hash, steps_count,
@@ -83,11 +84,11 @@ create function tasker.list_templates(namespace text default null)
 returns table (
   template_uuid uuid, namespace text, name text, version text, description text, steps_count integer, registered_by text, registered_at timestamptz,
   retired_at timestamptz)
-language sql stable parallel safe security definer set search_path = pg_catalog, pg_temp as $function$
+language sql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
   select t.template_uuid, n.name, t.name, t.version, t.description, t.steps_count, t.registered_by, t.registered_at, t.retired_at
   from tasker.templates t
   join tasker.namespaces n on n.namespace_id = t.namespace_id
-  where list_templates.namespace is null or n.name = list_templates.namespace
+  where (list_templates.namespace is null or n.name = list_templates.namespace) and tasker._may(n.name, 'read')
   order by n.name, t.name, t.version_key
 $function$;
 comment on function tasker.list_templates(text) is 'Lists the templates of a namespace, or of all, by namespace, name and version.';
@@ -110,7 +111,7 @@ begin
     join tasker.namespaces n on n.namespace_id = t.namespace_id
     where n.name = p_namespace and t.name = p_name and t.version = p_version;
   end if;
-  if v_template.template_id is null then
+  if v_template.template_id is null or not tasker._may(p_namespace, 'read') then
     perform tasker._raise_refused(tasker._template_not_found(p_namespace, p_name, p_version));
   end if;
   return v_template;
@@ -126,7 +127,12 @@ begin
   select string_agg(distinct n.name || '/' || t.name || ' ' || t.version, ', ')
   into v_elsewhere
   from (
-    select t.* from tasker.templates t where t.name = p_name and t.retired_at is null order by t.registered_at desc limit 5
+    select t.*
+    from tasker.templates t
+    where t.name = p_name and t.retired_at is null
+      and tasker._may((select n.name from tasker.namespaces n where n.namespace_id = t.namespace_id), 'read')
+    order by t.registered_at desc
+    limit 5
   ) t
   join tasker.namespaces n on n.namespace_id = t.namespace_id;
   return array['TK003',
@@ -153,6 +159,7 @@ language plpgsql volatile parallel unsafe security definer set search_path = pg_
 declare
   v_template tasker.templates := tasker._find_template(retire_template.namespace, retire_template.name, retire_template.version);
 begin
+  perform tasker._require_may(retire_template.namespace, 'operate');
   update tasker.templates t set retired_at = tasker._now() where t.template_id = v_template.template_id and t.retired_at is null;
   return found;
 end

@@ -31,6 +31,7 @@ declare
   v_queue record;
   v_due_at timestamptz;
 begin
+  perform tasker._raise_refused(tasker._namespace_problem(work_due_in_ms.namespaces, 'work'));
   for v_queue in
     select n.queue_name
     from (select distinct u.name from unnest(work_due_in_ms.namespaces) u(name)) u

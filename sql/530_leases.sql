@@ -9,6 +9,12 @@ begin
     perform tasker._raise('22023', 'a worker needs at least one namespace, and a list of handlers', null,
       'Give the namespaces it serves and the names of the handlers it has.');
   end if;
+  perform tasker._raise_refused(tasker._namespace_problem(register_worker.namespaces, 'work'));
+  -- The id of another one's worker: it would be counted as ours from now on.
+  perform tasker._raise('42501', format('worker_id %s is in use by a worker of other namespaces', register_worker.worker_id), null,
+      'Give each worker process a name of its own, for example host, process id and a random part.')
+  from tasker.workers w
+  where w.worker_id = register_worker.worker_id and tasker._namespace_problem(w.namespaces, 'work') is not null;
   insert into tasker.workers as w (worker_id, namespaces, handlers, language, version, registered_at, last_seen_at)
   values (register_worker.worker_id, register_worker.namespaces, register_worker.handlers, coalesce(register_worker.language, 'unknown'),
     coalesce(register_worker.version, 'unknown'), tasker._now(), tasker._now())
@@ -28,7 +34,7 @@ begin
   end if;
   update tasker.workers w
   set last_seen_at = tasker._now(), running = worker_heartbeat.running, capacity = worker_heartbeat.capacity
-  where w.worker_id = worker_heartbeat.worker_id and w.retired_at is null;
+  where w.worker_id = worker_heartbeat.worker_id and w.retired_at is null and tasker._namespace_problem(w.namespaces, 'work') is null;
   if not found then
     perform tasker._raise('TK004', format('worker %s not found', worker_heartbeat.worker_id), null, 'Call tasker.register_worker first.');
   end if;
@@ -81,13 +87,13 @@ begin
   perform tasker._require_lease(extend_leases.lease);
   v_held := tasker._read_held(extend_leases.steps);
   perform s.step_uuid
-  from (select distinct h.step_uuid from unnest(v_held) h order by 1) h
+  from (select distinct h.step_uuid from unnest(v_held) h where tasker._may(tasker._checked_namespace(h.step_uuid), 'work') order by 1) h
   cross join lateral (select s.step_uuid from tasker.steps s where s.step_uuid = h.step_uuid for no key update) s;
 
   v_verdicts := array(
     select row(h.step_uuid, s.template_id, s.attempt, s.attempts_used, s.msg_id, d.timeout_seconds, least(v_now + extend_leases.lease, d.ends_at),
       case
-        when s.state is null then 'lost'
+        when s.state is null or not tasker._may(d.namespace, 'work') then 'lost'
         when s.state = 'cancelled' then 'cancelled'
         when s.attempt <> h.attempt then 'lost'
         when s.state in ('waiting_for_retry', 'error', 'enqueued') and s.error ->> 'type' = 'timed_out' then 'timed_out'
@@ -98,7 +104,7 @@ begin
     from unnest(v_held) h
     left join lateral (select s.* from tasker.steps s where s.step_uuid = h.step_uuid) s on true
     left join lateral (
-      select d.timeout_seconds, s.started_at + make_interval(secs => d.timeout_seconds) as ends_at
+      select d.namespace, d.timeout_seconds, s.started_at + make_interval(secs => d.timeout_seconds) as ends_at
       from tasker._step_definitions(case when s.template_id is null then '{}' else array[s.template_id] end,
         case when s.template_id is null then '{}' else array[tasker._number_of(h.step_uuid)] end) d
     ) d on true

@@ -34,9 +34,11 @@ create function tasker.list_workers() returns setof tasker.worker
 language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
 begin
   return query
-    select w.worker_id, w.namespaces, w.handlers, w.language, w.version, w.running, w.capacity, w.registered_at, w.last_seen_at, w.retired_at,
+    select w.worker_id, r.names, w.handlers, w.language, w.version, w.running, w.capacity, w.registered_at, w.last_seen_at, w.retired_at,
       w.retired_at is null and w.last_seen_at >= tasker._now() - tasker._worker_silence()
     from tasker.workers w
+    cross join lateral (select tasker._readable(w.namespaces) as names) r
+    where cardinality(r.names) > 0
     order by w.worker_id;
 end
 $function$;
@@ -44,16 +46,20 @@ comment on function tasker.list_workers() is 'Lists the workers that registered,
 
 create function tasker.retire_worker(worker_id text) returns boolean
 language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_namespaces text[];
 begin
+  select w.namespaces into v_namespaces
+  from tasker.workers w
+  where w.worker_id = retire_worker.worker_id and cardinality(tasker._readable(w.namespaces)) > 0;
+  if not found then
+    perform tasker._raise('TK004', format('worker %s not found', coalesce(retire_worker.worker_id, 'null')), null, 'tasker.list_workers() shows the workers there are.');
+  end if;
+  perform tasker._raise_refused(tasker._namespace_problem(v_namespaces, 'operate'));
   update tasker.workers w
   set retired_at = tasker._now()
   where w.worker_id = retire_worker.worker_id and w.retired_at is null;
-  if found then
-    return true;
-  elsif not exists (select from tasker.workers w where w.worker_id = retire_worker.worker_id) then
-    perform tasker._raise('TK004', format('worker %s not found', coalesce(retire_worker.worker_id, 'null')), null, 'tasker.list_workers() shows the workers there are.');
-  end if;
-  return false;
+  return found;
 end
 $function$;
 comment on function tasker.retire_worker(text) is

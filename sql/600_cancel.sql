@@ -57,7 +57,7 @@ declare
   v_actor text := tasker._actor();
   v_task record;
 begin
-  perform tasker._lock_whole_task(cancel_task.task_uuid);
+  perform tasker._lock_to_operate(cancel_task.task_uuid);
   select t.state, t.finished_at into v_task from tasker.tasks t where t.task_uuid = cancel_task.task_uuid;
   if v_task.state = 'cancelled' then
     return false;

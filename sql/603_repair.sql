@@ -26,11 +26,16 @@ language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp 
 declare
   v_now timestamptz := tasker._now();
   v_actor text := tasker._actor();
+  v_namespace constant text := tasker._checked_namespace(p_step_uuid);
 begin
   perform tasker._require_reason(p_reason);
   if p_step_uuid is null then
     perform tasker._raise('22023', 'step_uuid must be given');
+  elsif not tasker._may(v_namespace, 'read') then
+    -- As the library refuses the key of no step.
+    perform tasker._raise('TK002', format('step %s not found', p_step_uuid));
   end if;
+  perform tasker._require_may(v_namespace, 'operate');
   perform tasker._raise_refused(tasker._repair_step(p_step_uuid, p_event, p_result, p_reason, v_now, v_actor));
   perform tasker._close_mended(tasker._task_of(p_step_uuid), p_reason, v_now, v_actor);
 end
@@ -92,7 +97,7 @@ begin
   if rerun_task.with_descendants is null then
     perform tasker._raise('22023', 'with_descendants must be true or false');
   end if;
-  perform tasker._lock_whole_task(rerun_task.task_uuid);
+  perform tasker._lock_to_operate(rerun_task.task_uuid);
   select t.state, t.template_id into v_task from tasker.tasks t where t.task_uuid = rerun_task.task_uuid;
   if tasker._next_task_state(v_task.state, 'rerun') is null then
     perform tasker._raise('TK010', format('task cannot be rerun: it is %s', v_task.state),

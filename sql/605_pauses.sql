@@ -47,7 +47,7 @@ declare
   v_now timestamptz := tasker._now();
   v_task record;
 begin
-  perform tasker._lock_whole_task(pause_task.task_uuid);
+  perform tasker._lock_to_operate(pause_task.task_uuid);
   select t.state, t.namespace_id, t.run_at, t.paused_at into v_task from tasker.tasks t where t.task_uuid = pause_task.task_uuid;
   if v_task.paused_at is not null then
     return false;
@@ -75,7 +75,7 @@ declare
   v_now timestamptz := tasker._now();
   v_task record;
 begin
-  perform tasker._lock_whole_task(resume_task.task_uuid);
+  perform tasker._lock_to_operate(resume_task.task_uuid);
   select t.state, t.namespace_id, t.run_at, t.paused_at into v_task from tasker.tasks t where t.task_uuid = resume_task.task_uuid;
   if v_task.paused_at is null then
     return false;
@@ -114,6 +114,7 @@ comment on function tasker._require_namespace(text) is 'The key of a namespace; 
 create function tasker.pause_namespace(namespace text, reason text default null) returns boolean
 language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
 begin
+  perform tasker._require_may(pause_namespace.namespace, 'operate');
   perform tasker._require_namespace(pause_namespace.namespace);
   update tasker.namespaces n
   set paused_at = tasker._now(), paused_by = tasker._actor(), pause_reason = pause_namespace.reason
@@ -128,6 +129,7 @@ comment on function tasker.pause_namespace(text, text) is
 create function tasker.resume_namespace(namespace text) returns boolean
 language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
 begin
+  perform tasker._require_may(resume_namespace.namespace, 'operate');
   perform tasker._require_namespace(resume_namespace.namespace);
   update tasker.namespaces n
   set paused_at = null, paused_by = null, pause_reason = null

@@ -80,7 +80,7 @@ comment on function tasker._task_rows(uuid[]) is 'The rows of tasks, in the orde
 create function tasker.get_task(task_uuid uuid) returns setof tasker.task
 language plpgsql stable parallel unsafe security definer rows 1 set search_path = pg_catalog, pg_temp as $function$
 begin
-  return query select * from tasker._task_rows(array[get_task.task_uuid]);
+  return query select r.* from tasker._task_rows(array[get_task.task_uuid]) r where tasker._may(r.namespace, 'read');
   if not found then
     perform tasker._require_same_partitions(get_task.task_uuid);
     perform tasker._raise('TK001', format('task %s not found', coalesce(get_task.task_uuid::text, 'null')), null,
@@ -96,7 +96,7 @@ create function tasker.list_tasks(
 returns setof tasker.task
 language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
 declare
-  v_namespace_id integer := (select n.namespace_id from tasker.namespaces n where n.name = list_tasks.namespace);
+  v_namespace_ids integer[] := tasker._shown_namespaces(list_tasks.namespace);
   v_template_ids integer[] := array(select x.template_id from tasker.templates x where x.name = list_tasks.template_name);
   -- A task's key begins with the millisecond of its creation: times are bounds of keys too. The times themselves are compared as well, to the microsecond.
   v_from uuid := coalesce(tasker._first_task_uuid(list_tasks.created_after), '00000000-0000-0000-0000-000000000000');
@@ -112,7 +112,7 @@ begin
       select t.task_uuid
       from tasker.tasks t
       where t.task_uuid >= v_from and t.task_uuid < v_before
-        and (list_tasks.namespace is null or t.namespace_id = v_namespace_id)
+        and (v_namespace_ids is null or t.namespace_id = any (v_namespace_ids))
         and (list_tasks.template_name is null or t.template_id = any (v_template_ids))
         and (list_tasks.states is null or t.state = any (list_tasks.states))
         and (list_tasks.tags is null or t.tags @> list_tasks.tags)
@@ -154,7 +154,8 @@ comment on function tasker.list_steps(uuid) is 'Lists a task''s steps in topolog
 create function tasker.get_step(step_uuid uuid) returns setof tasker.step
 language plpgsql stable parallel unsafe security definer rows 1 set search_path = pg_catalog, pg_temp as $function$
 begin
-  return query select * from tasker._step_rows(get_step.step_uuid, get_step.step_uuid);
+  return query
+    select r.* from tasker._step_rows(get_step.step_uuid, get_step.step_uuid) r where tasker._may(tasker._checked_namespace(r.task_uuid), 'read');
   if not found then
     perform tasker._require_same_partitions(get_step.step_uuid);
     perform tasker._raise('TK002', format('step %s not found', coalesce(get_step.step_uuid::text, 'null')), null,
@@ -167,10 +168,10 @@ comment on function tasker.get_step(uuid) is 'Gives one step. Errors: TK002, 400
 create function tasker._require_task(p_task_uuid uuid) returns void
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 begin
-  if not exists (select from tasker.tasks t where t.task_uuid = p_task_uuid) then
+  if not exists (select from tasker.tasks t where t.task_uuid = p_task_uuid) or not tasker._may(tasker._checked_namespace(p_task_uuid), 'read') then
     perform tasker._require_same_partitions(p_task_uuid);
     perform tasker._raise('TK001', format('task %s not found', coalesce(p_task_uuid::text, 'null')), null, 'tasker.list_tasks() shows the tasks there are.');
   end if;
 end
 $function$;
-comment on function tasker._require_task(uuid) is 'Refuses the key of no task (TK001, 40001).';
+comment on function tasker._require_task(uuid) is 'Refuses the key of no task, and of one that the caller may not read (TK001, 40001).';

@@ -65,14 +65,14 @@ declare
   v_task_uuid uuid;
 begin
   select d.task_uuid into v_task_uuid from tasker.dead_letters d where d.dead_letter_uuid = p_dead_letter_uuid;
-  if v_task_uuid is null then
+  if v_task_uuid is null or not tasker._may(tasker._checked_namespace(v_task_uuid), 'read') then
     perform tasker._raise('TK004', format('dead letter %s not found', coalesce(p_dead_letter_uuid::text, 'null')), null,
       'tasker.list_dead_letters() shows the dead letters there are.');
   end if;
   return v_task_uuid;
 end
 $function$;
-comment on function tasker._require_dead_letter(uuid) is 'The task of a dead letter; refuses the key of none (TK004).';
+comment on function tasker._require_dead_letter(uuid) is 'The task of a dead letter; refuses the key of none, and of one that the caller may not read (TK004).';
 
 create function tasker._require_known(p_what text, p_value text, p_known text[]) returns void
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
@@ -89,7 +89,7 @@ create function tasker.list_dead_letters(
 returns setof tasker.dead_letter
 language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
 declare
-  v_namespace_id integer := (select n.namespace_id from tasker.namespaces n where n.name = list_dead_letters.namespace);
+  v_namespace_ids integer[] := tasker._shown_namespaces(list_dead_letters.namespace);
   v_after_task uuid;
   v_after_priority integer;
   v_dead_letter_uuids uuid[];
@@ -119,7 +119,7 @@ begin
       where d.resolution = 'pending'
         and (v_after_priority is null or t.priority < v_after_priority or (t.priority = v_after_priority and d.dead_letter_uuid > list_dead_letters.after))
         and (list_dead_letters.reason is null or d.reason = list_dead_letters.reason)
-        and (list_dead_letters.namespace is null or t.namespace_id = v_namespace_id)
+        and (v_namespace_ids is null or t.namespace_id = any (v_namespace_ids))
       order by t.priority desc, d.dead_letter_uuid
       limit list_dead_letters."limit"
     ) d;
@@ -134,7 +134,7 @@ begin
       where d.dead_letter_uuid < coalesce(list_dead_letters.after, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
         and (list_dead_letters.resolution is null or d.resolution = list_dead_letters.resolution)
         and (list_dead_letters.reason is null or d.reason = list_dead_letters.reason)
-        and (list_dead_letters.namespace is null or t.namespace_id = v_namespace_id)
+        and (v_namespace_ids is null or t.namespace_id = any (v_namespace_ids))
       order by d.dead_letter_uuid desc
       limit list_dead_letters."limit"
     ) d;
@@ -188,7 +188,7 @@ begin
     perform tasker._raise('22023', 'reason must have 1 to 2000 characters', null, 'Say what is to be looked into.');
   end if;
   -- Steps before the task, as everybody does: the snapshot shows one moment.
-  perform tasker._lock_whole_task(open_dead_letter.task_uuid);
+  perform tasker._lock_to_operate(open_dead_letter.task_uuid);
   select d.dead_letter_uuid into v_open
   from tasker.dead_letters d
   where d.task_uuid = open_dead_letter.task_uuid and d.resolution = 'pending';
@@ -214,7 +214,7 @@ declare
   v_state text;
 begin
   perform tasker._require_known('resolution', resolve_dead_letter.resolution, array['manually_resolved', 'permanently_failed', 'cancelled']);
-  perform tasker._lock_whole_task(v_task_uuid);
+  perform tasker._lock_to_operate(v_task_uuid);
   select d.resolution into v_resolution
   from tasker.dead_letters d
   where d.task_uuid = v_task_uuid and d.dead_letter_uuid = resolve_dead_letter.dead_letter_uuid;
@@ -266,6 +266,7 @@ begin
     from tasker.dead_letters d
     cross join lateral (select t.namespace_id from tasker.tasks t where t.task_uuid = d.task_uuid) t
     join tasker.namespaces n on n.namespace_id = t.namespace_id
+    where tasker._may(n.name, 'read')
     group by n.name, d.reason, d.resolution
     order by n.name, d.reason, d.resolution;
 end

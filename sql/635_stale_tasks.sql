@@ -19,6 +19,7 @@ returns setof tasker.stale_task
 language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
 declare
   v_now timestamptz := tasker._now();
+  v_namespace_ids integer[] := tasker._shown_namespaces(stale_tasks.namespace);
   v_template_ids integer[];
 begin
   perform tasker._require_limit(stale_tasks."limit", 'after => the last task_uuid');
@@ -26,10 +27,9 @@ begin
   v_template_ids := array(
     select x.template_id
     from tasker.templates x
-    join tasker.namespaces n on n.namespace_id = x.namespace_id
     where coalesce(x.compiled #>> '{lifecycle,max_duration_seconds}', x.compiled #>> '{lifecycle,max_waiting_for_dependencies_seconds}',
         x.compiled #>> '{lifecycle,max_waiting_for_retry_seconds}', x.compiled #>> '{lifecycle,max_steps_in_process_seconds}') is not null
-      and (stale_tasks.namespace is null or n.name = stale_tasks.namespace));
+      and (v_namespace_ids is null or x.namespace_id = any (v_namespace_ids)));
   if cardinality(v_template_ids) = 0 then
     return;
   end if;

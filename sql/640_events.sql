@@ -168,7 +168,7 @@ comment on function tasker._stored_events(tasker._event_cursor, bigint, uuid, bo
   'The visible history rows from a cursor''s number to p_to, of one task by its key or of all, with their transaction ids; without those of rounds before.';
 
 create function tasker._event_rows(
-  p_stored tasker._stored_event[], p_cursor tasker._event_cursor, p_namespace_id integer, p_task_uuid uuid, p_limit integer, p_incarnation text)
+  p_stored tasker._stored_event[], p_cursor tasker._event_cursor, p_namespace_ids integer[], p_task_uuid uuid, p_limit integer, p_incarnation text)
 returns setof tasker.event
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 begin
@@ -184,11 +184,11 @@ begin
         where s.xid < p_cursor.to_xid and (s.seq > p_cursor.seq or p_cursor.ordinal < 2147483647)
         order by s.seq
         -- Each row is one event at least; of the first, some may have been given. With a filter, more are looked at.
-        limit case when p_namespace_id is null and p_task_uuid is null then p_limit + 1 end
+        limit case when p_namespace_ids is null and p_task_uuid is null then p_limit + 1 end
       ) s
       cross join lateral (select tasker._task_of(s.key) as task_uuid) k
       cross join lateral (select t.template_id, t.namespace_id from tasker.tasks t where t.task_uuid = k.task_uuid) t
-      where (p_task_uuid is null or k.task_uuid = p_task_uuid) and (p_namespace_id is null or t.namespace_id = p_namespace_id)
+      where (p_task_uuid is null or k.task_uuid = p_task_uuid) and (p_namespace_ids is null or t.namespace_id = any (p_namespace_ids))
       order by s.seq
       limit p_limit + 1
     ) r
@@ -207,7 +207,7 @@ begin
     limit p_limit;
 end
 $function$;
-comment on function tasker._event_rows(tasker._stored_event[], tasker._event_cursor, integer, uuid, integer, text) is
+comment on function tasker._event_rows(tasker._stored_event[], tasker._event_cursor, integer[], uuid, integer, text) is
   'The events of a round''s history rows after the cursor, unrolled, in the order of seq, each with its own cursor.';
 
 create function tasker.list_events(after text default null, namespace text default null, task_uuid uuid default null, "limit" integer default 100)
@@ -221,7 +221,7 @@ declare
   v_last constant bigint := (select s.last_value from tasker.transitions_seq s);
   v_next_xid constant bigint := tasker._next_xid();
   v_cursor tasker._event_cursor;
-  v_namespace_id integer;
+  v_namespace_ids constant integer[] := tasker._shown_namespaces(list_events.namespace);
   v_is_by_key boolean := false;
   v_width bigint := 2000;
   v_to bigint;
@@ -234,9 +234,6 @@ begin
   if v_cursor.to_xid > v_horizon then
     -- A standby, or an old snapshot, that has not come as far as the reader.
     return;
-  end if;
-  if list_events.namespace is not null then
-    v_namespace_id := coalesce((select n.namespace_id from tasker.namespaces n where n.name = list_events.namespace), 0);
   end if;
   if list_events.task_uuid is not null then
     perform tasker._require_task(list_events.task_uuid);
@@ -251,7 +248,7 @@ begin
       select s from tasker._stored_events(v_cursor, v_to, list_events.task_uuid, v_is_by_key, v_next_xid) s);
     v_cursor.passed_over := least(v_cursor.passed_over, (select min(s.seq) from unnest(v_stored) s where s.xid >= v_cursor.to_xid));
     return query
-      select e.* from tasker._event_rows(v_stored, v_cursor, v_namespace_id, list_events.task_uuid, v_left, v_incarnation) e;
+      select e.* from tasker._event_rows(v_stored, v_cursor, v_namespace_ids, list_events.task_uuid, v_left, v_incarnation) e;
     get diagnostics v_count = row_count;
     v_left := v_left - v_count;
     exit when v_left <= 0;

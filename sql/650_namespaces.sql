@@ -17,6 +17,7 @@ begin
   return query
     select n.name, n.queue_name, n.settings, n.created_at, n.paused_at, n.paused_by, n.pause_reason
     from tasker.namespaces n
+    where tasker._may(n.name, 'read')
     order by n.name;
 end
 $function$;
@@ -35,6 +36,7 @@ declare
   v_unknown text;
   v_namespace tasker.namespace;
 begin
+  perform tasker._require_may(set_namespace.name, 'operate');
   perform tasker._require_namespace(set_namespace.name);
   if jsonb_typeof(set_namespace.settings) is distinct from 'object' then
     perform tasker._raise('22023', format('settings must be a JSON object, not %s', coalesce(jsonb_typeof(set_namespace.settings), 'null')), null,

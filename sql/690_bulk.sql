@@ -2,20 +2,31 @@
 
 create function tasker._filtered_tasks(p_filter jsonb, p_after uuid, p_limit integer) returns uuid[]
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_namespaces text[];
 begin
+  -- A list for each namespace that the caller may operate in, where these aren't all.
+  if p_filter ->> 'namespace' is not null then
+    v_namespaces := case when tasker._may(p_filter ->> 'namespace', 'operate') then array[p_filter ->> 'namespace'] end;
+  else
+    v_namespaces := coalesce(tasker._open_namespaces('operate'), array[null]);
+  end if;
   return array(
     select t.task_uuid
-    from tasker.list_tasks(
-      namespace => p_filter ->> 'namespace', template_name => p_filter ->> 'template_name',
+    from unnest(v_namespaces) n(name)
+    cross join lateral tasker.list_tasks(
+      namespace => n.name, template_name => p_filter ->> 'template_name',
       states => (select array_agg(s.state) from jsonb_array_elements_text(p_filter -> 'states') s(state)),
       tags => (select array_agg(g.tag) from jsonb_array_elements_text(p_filter -> 'tags') g(tag)),
       context_contains => p_filter -> 'context_contains',
       created_after => (p_filter ->> 'created_after')::timestamptz, created_before => (p_filter ->> 'created_before')::timestamptz,
-      after => p_after, "limit" => p_limit) with ordinality t
-    order by t.ordinality);
+      after => p_after, "limit" => p_limit) t
+    order by t.task_uuid desc
+    limit p_limit);
 end
 $function$;
-comment on function tasker._filtered_tasks(jsonb, uuid, integer) is 'The next tasks of a filter, newest first, in the order of list_tasks.';
+comment on function tasker._filtered_tasks(jsonb, uuid, integer) is
+  'The next tasks of a filter, newest first, in the order of list_tasks; only those that the caller may operate on.';
 
 create function tasker._require_filter(p_filter jsonb) returns void
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
@@ -63,6 +74,7 @@ begin
   perform tasker._require_filter(apply_to_tasks.filter);
   perform tasker._require_bulk_action(apply_to_tasks.action);
   perform tasker._require_reason(apply_to_tasks.reason);
+  perform tasker._require_may(apply_to_tasks.filter ->> 'namespace', 'operate');
   v_found := tasker._filtered_tasks(apply_to_tasks.filter, null, 1000);
   if not coalesce(apply_to_tasks.dry_run, true) then
     insert into tasker.bulk_jobs (job_uuid, filter, action, reason, created_at, created_by)
@@ -125,6 +137,8 @@ begin
   if not found then
     return 0;
   end if;
+  -- Whoever calls maintenance: the job may do what its creator may, as things are now.
+  perform tasker._act_for(v_job.created_by);
   v_found := tasker._filtered_tasks(v_job.filter, v_job.after, v_limit);
   foreach v_task_uuid in array v_found loop
     begin
@@ -140,6 +154,7 @@ begin
         v_job.last_refusal := jsonb_build_object('task_uuid', v_task_uuid, 'code', sqlstate, 'message', sqlerrm);
     end;
   end loop;
+  perform tasker._act_for(null);
   update tasker.bulk_jobs j
   set seen = j.seen + cardinality(v_found), changed = v_job.changed, refused = v_job.refused, last_refusal = v_job.last_refusal,
     after = coalesce(v_found[cardinality(v_found)], j.after), finished_at = case when cardinality(v_found) < v_limit then p_now end
@@ -148,6 +163,14 @@ begin
 end
 $function$;
 comment on function tasker._run_bulk_jobs(integer, timestamptz) is 'Goes on with the oldest bulk job, at most 100 tasks, and says how many; 0 when there is none.';
+
+create function tasker._may_see_job(p_filter jsonb, p_created_by text) returns boolean
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  return tasker._may(coalesce(p_filter ->> 'namespace', '*'), 'operate') or p_created_by = tasker._actor();
+end
+$function$;
+comment on function tasker._may_see_job(jsonb, text) is 'Whether the caller made a bulk job, or may operate in the namespace of its filter; in all of them when it names none.';
 
 create function tasker.list_bulk_jobs(after uuid default null, "limit" integer default 50) returns setof tasker.bulk_job
 language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
@@ -159,7 +182,7 @@ begin
   return query
     select j.job_uuid, j.action, j.filter, j.reason, j.created_at, j.created_by, j.seen, j.changed, j.refused, j.last_refusal, j.finished_at
     from tasker.bulk_jobs j
-    where list_bulk_jobs.after is null or j.job_uuid < list_bulk_jobs.after
+    where (list_bulk_jobs.after is null or j.job_uuid < list_bulk_jobs.after) and tasker._may_see_job(j.filter, j.created_by)
     order by j.job_uuid desc
     limit list_bulk_jobs."limit";
 end
@@ -172,7 +195,8 @@ language plpgsql volatile parallel unsafe security definer set search_path = pg_
 declare
   v_finished_at timestamptz;
 begin
-  select j.finished_at into v_finished_at from tasker.bulk_jobs j where j.job_uuid = cancel_bulk_job.job_uuid for update;
+  select j.finished_at into v_finished_at from tasker.bulk_jobs j where j.job_uuid = cancel_bulk_job.job_uuid and tasker._may_see_job(j.filter, j.created_by)
+  for update;
   if not found then
     perform tasker._raise('TK004', format('bulk job %s not found', coalesce(cancel_bulk_job.job_uuid::text, 'null')), null,
       'tasker.list_bulk_jobs() shows the jobs there are.');

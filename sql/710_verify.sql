@@ -173,11 +173,11 @@ begin
   if verify.task_uuid is not null then
     perform tasker._require_task(verify.task_uuid);
   end if;
-  return query select * from tasker._verify_steps(v_from, v_to);
-  return query select * from tasker._verify_tasks(v_from, v_to);
-  return query select * from tasker._verify_messages(v_from, v_to);
-  return query select * from tasker._verify_pauses(v_from, v_to);
-  return query select * from tasker._verify_history(v_from, v_to);
+  return query select v.* from tasker._verify_steps(v_from, v_to) v where tasker._may(tasker._checked_namespace(v.task_uuid), 'read');
+  return query select v.* from tasker._verify_tasks(v_from, v_to) v where tasker._may(tasker._checked_namespace(v.task_uuid), 'read');
+  return query select v.* from tasker._verify_messages(v_from, v_to) v where tasker._may(tasker._checked_namespace(v.task_uuid), 'read');
+  return query select v.* from tasker._verify_pauses(v_from, v_to) v where tasker._may(tasker._checked_namespace(v.task_uuid), 'read');
+  return query select v.* from tasker._verify_history(v_from, v_to) v where tasker._may(tasker._checked_namespace(v.task_uuid), 'read');
 end
 $function$;
 comment on function tasker.verify(uuid) is

@@ -13,7 +13,7 @@ declare
   v_now timestamptz := tasker._now();
   v_namespace record;
 begin
-  for v_namespace in select n.name, n.queue_name from tasker.namespaces n order by n.name loop
+  for v_namespace in select n.name, n.queue_name from tasker.namespaces n where tasker._may(n.name, 'read') order by n.name loop
     perform tasker._raise_refused(tasker._queue_problem(v_namespace.queue_name));
     return query execute format(
       'select $1::text, $2::text, count(*) filter (where m.vt <= $3), count(*) filter (where m.vt > $3),
@@ -33,7 +33,7 @@ declare
   v_unserved text[];
   v_found text[] := '{}';
 begin
-  for v_namespace in select n.name, n.queue_name from tasker.namespaces n where n.paused_at is null order by n.name loop
+  for v_namespace in select n.name, n.queue_name from tasker.namespaces n where n.paused_at is null and tasker._may(n.name, 'read') order by n.name loop
     continue when to_regclass(format('pgmq.%I', 'q_' || v_namespace.queue_name)) is null;
     -- Served messages go, so that those which nobody serves come to the front: a bounded look there finds them, however long the queue is.
     execute format(
@@ -68,7 +68,7 @@ begin
         else 'PGMQ 1.5 or newer is missing: run tasker-ctl db init' end;
   select string_agg(n.queue_name, ', ' order by n.queue_name) into v_missing
   from tasker.namespaces n
-  where to_regclass(format('pgmq.%I', 'q_' || n.queue_name)) is null;
+  where to_regclass(format('pgmq.%I', 'q_' || n.queue_name)) is null and tasker._may(n.name, 'read');
   return query select 'queues', v_missing is null, coalesce('missing: ' || v_missing || '; maintenance makes them again', 'every namespace has its queue');
   v_unserved := tasker._unserved_handlers(tasker._now());
   return query select 'workers', cardinality(v_unserved) = 0,

@@ -40,7 +40,7 @@ declare
     'resolve_step', 'rerun_task', 'apply_to_tasks', 'list_bulk_jobs', 'cancel_bulk_job', 'run_maintenance', 'verify',
     'pause_task', 'resume_task', 'pause_namespace', 'resume_namespace', 'retire_worker'];
   v_admin constant text[] := v_operator || v_worker || array['register_template', 'retire_template',
-    'set_namespace'];
+    'set_namespace', 'grant_namespace', 'revoke_namespace', 'list_namespace_grants'];
   v_grant record;
 begin
   for v_grant in

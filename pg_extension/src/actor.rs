@@ -7,6 +7,11 @@ use pgrx::{pg_extern, pg_sys};
 /// The caller's role: the outer user, not the owner whose rights a function borrows.
 #[pg_extern(stable, parallel_unsafe)]
 fn _actor() -> String {
+    name()
+}
+
+/// The name of the caller's role.
+pub(crate) fn name() -> String {
     // SAFETY: the name of an existing role, allocated in the current memory context; copied before it can go.
     unsafe {
         let name = pg_sys::GetUserNameFromId(pg_sys::GetOuterUserId(), true);

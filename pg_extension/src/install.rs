@@ -14,6 +14,7 @@ extension_sql_file!(
         clock::_now,
         clock::_set_now,
         clock::_next_xid,
+        engine::access::_checked_namespace,
         engine::evaluate::_evaluate,
         engine::fail::_time_out,
         engine::fail::_end_leases,
@@ -35,6 +36,10 @@ extension_sql_file!(
         keys::_number_of,
         lifecycle::_clock_limits,
         lifecycle::_has_clocks,
+        namespace_grants::_act_for,
+        namespace_grants::_may,
+        namespace_grants::_namespace_problem,
+        namespace_grants::_open_namespaces,
         payloads::_context_problem,
         queue::_queue_send,
         queue::_queue_set_visible_at,
@@ -59,7 +64,14 @@ extension_sql_file!("../../sql/030_types.sql", requires = ["020_tables"]);
 extension_sql_file!("../../sql/040_errors.sql", requires = ["030_types"]);
 extension_sql_file!("../../sql/050_partitions.sql", requires = ["040_errors"]);
 extension_sql_file!("../../sql/100_queues.sql", requires = ["050_partitions"]);
-extension_sql_file!("../../sql/200_templates.sql", requires = ["100_queues"]);
+extension_sql_file!(
+    "../../sql/110_namespace_grants.sql",
+    requires = ["100_queues"]
+);
+extension_sql_file!(
+    "../../sql/200_templates.sql",
+    requires = ["110_namespace_grants"]
+);
 extension_sql_file!(
     "../../sql/300_create.sql",
     requires = ["200_templates", engine::create::_create_tasks]

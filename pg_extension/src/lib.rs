@@ -20,6 +20,7 @@ mod install;
 mod keys;
 mod lifecycle;
 mod maintenance;
+mod namespace_grants;
 mod partitions;
 mod payloads;
 mod planner;

@@ -1,9 +1,12 @@
 //! The settings: each with its unit, its default and the reason for it.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_extern};
+use pgrx::{
+    GucContext, GucFlags, GucRegistry, GucSetting, PgLogLevel, PostgresGucEnum, pg_extern, pg_sys,
+};
 
 /// `tasker.max_payload_bytes`: the longest context, result, error or checkpoint, as JSON text. 1 MiB: what is larger belongs in storage of its own, and every
 /// dependent step would read it again.
@@ -54,6 +57,19 @@ static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::n
 /// `tasker.maintenance_interval`: the pause in milliseconds between two rounds of a background worker that found all done. 1000: a retry or a `run_at` is at most a second late. Up
 /// to 20,000, a third of the age at which `health()` takes maintenance for stopped.
 static MAINTENANCE_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(1000);
+
+/// `tasker.check_namespaces`: whether a caller needs a grant for each namespace it acts in. Off: the five roles alone say who may do what, and nothing is looked up.
+static CHECK_NAMESPACES: GucSetting<bool> = GucSetting::<bool>::new(false);
+
+/// `tasker.acting_for`: the role whose grants count in the caller's place. No session can set it: the library does, for maintenance that goes on with what a role has left to it.
+static ACTING_FOR: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+
+/// Whether the configuration's value of `tasker.check_namespaces` has been taken.
+static CHECK_ACCEPTED: AtomicBool = AtomicBool::new(false);
+
+/// What these two are called.
+const CHECK_NAMESPACES_NAME: &CStr = c"tasker.check_namespaces";
+const ACTING_FOR_NAME: &CStr = c"tasker.acting_for";
 
 /// Tells PostgreSQL of the settings. They bound what a caller may do, so only a superuser, or the configuration, sets them.
 pub(crate) fn define() {
@@ -143,6 +159,7 @@ pub(crate) fn define() {
         GucFlags::default(),
     );
     define_maintenance();
+    define_grants();
 }
 
 fn define_maintenance() {
@@ -166,6 +183,83 @@ fn define_maintenance() {
     );
 }
 
+fn define_grants() {
+    define_check_of_namespaces();
+    GucRegistry::define_string_guc(
+        ACTING_FOR_NAME,
+        c"Role whose grants of namespaces count while maintenance does what it has asked for.",
+        c"Set by the engine only.",
+        &ACTING_FOR,
+        GucContext::Internal,
+        GucFlags::NO_SHOW_ALL | GucFlags::NO_RESET_ALL | GucFlags::DISALLOW_IN_FILE,
+    );
+}
+
+/// Defines `tasker.check_namespaces`. Where the library isn't preloaded, a client's connection may have named the setting before: that took the place of what the configuration says,
+/// and PostgreSQL finds only now that the client may not say it. What the configuration said is lost by then, so the check is on.
+fn define_check_of_namespaces() {
+    // SAFETY: the names are constants, and the hook can't panic.
+    unsafe {
+        let name = CHECK_NAMESPACES_NAME.as_ptr();
+        let was_given = !pg_sys::GetConfigOption(name, true, false).is_null()
+            && !pg_sys::GetConfigOptionResetString(name).is_null();
+        GucRegistry::define_bool_guc_with_hooks(
+            CHECK_NAMESPACES_NAME,
+            c"Whether a caller needs a grant for each namespace it acts in.",
+            c"Grants are made with tasker.grant_namespace.",
+            &CHECK_NAMESPACES,
+            GucContext::Suset,
+            GucFlags::default(),
+            Some(note_accepted),
+            None,
+            None,
+        );
+        if was_given && !CHECK_ACCEPTED.load(Ordering::Relaxed) {
+            set(
+                CHECK_NAMESPACES_NAME,
+                c"on",
+                pg_sys::GucSource::PGC_S_OVERRIDE,
+                pg_sys::GucAction::GUC_ACTION_SET,
+            );
+        }
+    }
+}
+
+/// Called when a value is about to be taken; one that its giver may not give is refused before.
+#[pgrx::pg_guard]
+unsafe extern "C-unwind" fn note_accepted(
+    _value: *mut bool,
+    _extra: *mut *mut c_void,
+    source: pg_sys::GucSource::Type,
+) -> bool {
+    let is_lasting =
+        source > pg_sys::GucSource::PGC_S_DEFAULT && source < pg_sys::GucSource::PGC_S_INTERACTIVE;
+    CHECK_ACCEPTED.fetch_or(is_lasting, Ordering::Relaxed);
+    true
+}
+
+/// Sets a setting of ours with the engine's own right to.
+fn set(
+    name: &CStr,
+    value: &CStr,
+    source: pg_sys::GucSource::Type,
+    action: pg_sys::GucAction::Type,
+) {
+    // SAFETY: both texts live through the call.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_INTERNAL,
+            source,
+            action,
+            true,
+            PgLogLevel::ERROR as i32,
+            false,
+        );
+    }
+}
+
 /// The databases that the setting names, each once.
 pub(crate) fn databases() -> Vec<String> {
     let text = DATABASES.get().unwrap_or_default();
@@ -184,6 +278,26 @@ pub(crate) fn databases() -> Vec<String> {
 /// The pause between two rounds of maintenance.
 pub(crate) fn maintenance_interval() -> Duration {
     Duration::from_millis(u64::try_from(MAINTENANCE_INTERVAL.get()).unwrap_or(1000))
+}
+
+/// Whether a caller needs a grant for each namespace it acts in.
+pub(crate) fn checks_namespaces() -> bool {
+    CHECK_NAMESPACES.get()
+}
+
+/// The role whose grants count in the caller's place, if there is one.
+pub(crate) fn acting_for() -> Option<CString> {
+    ACTING_FOR.get().filter(|name| !name.is_empty())
+}
+
+/// Lets another role's grants count, or with an empty name the caller's again, until the transaction ends or the part of it that this is called in is rolled back.
+pub(crate) fn act_for(role: &CStr) {
+    set(
+        ACTING_FOR_NAME,
+        role,
+        pg_sys::GucSource::PGC_S_SESSION,
+        pg_sys::GucAction::GUC_ACTION_LOCAL,
+    );
 }
 
 /// Whether all outcomes rest until maintenance evaluates them.

@@ -9,6 +9,7 @@
 //! - [`retry`]: how long to wait after a failure
 //! - [`schema`]: JSON Schemas of contexts and results
 //! - [`key`]: the keys of tasks and steps, and the sort key of versions
+//! - [`privilege`]: what a role may do in which namespace
 //! - [`error_code`]: the SQLSTATEs, and what the doors answer for them
 #![warn(missing_docs)]
 
@@ -22,6 +23,7 @@ pub mod graph;
 pub mod history;
 pub mod key;
 pub mod payload;
+pub mod privilege;
 pub mod progress;
 pub mod retry;
 pub mod schema;

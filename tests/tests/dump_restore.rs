@@ -79,6 +79,13 @@ async fn filled(own: &OwnCluster, client: &Client) -> anyhow::Result<Tasks> {
         .await?;
     let cancelled = create(client, "example", "linear_workflow", &json!({})).await?;
     client.cancel_task(cancelled, None).await?;
+    // Its role may not be there yet when the grant is restored.
+    sqlx::query("create role tenant_of_a_dump")
+        .execute(client.pool())
+        .await?;
+    sqlx::query("select tasker.grant_namespace('tenant_of_a_dump', 'example', 'read')")
+        .execute(client.pool())
+        .await?;
     Ok(Tasks {
         finished,
         running,

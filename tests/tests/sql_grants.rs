@@ -32,10 +32,12 @@ const GRANTS: &str = "
     get_step                admin operator client -      reader
     get_task                admin operator client -      reader
     get_template            admin operator client -      reader
+    grant_namespace         admin -        -      -      -
     health                  admin operator client worker reader
     list_bulk_jobs          admin operator -      -      -
     list_dead_letters       admin operator -      -      reader
     list_events             admin operator client -      reader
+    list_namespace_grants   admin -        -      -      -
     list_namespaces         admin operator -      -      reader
     list_steps              admin operator client -      reader
     list_tasks              admin operator client -      reader
@@ -55,6 +57,7 @@ const GRANTS: &str = "
     resume_task             admin operator -      -      -
     retire_template         admin -        -      -      -
     retire_worker           admin operator -      -      -
+    revoke_namespace        admin -        -      -      -
     run_maintenance         admin operator -      -      -
     set_namespace           admin -        -      -      -
     stale_tasks             admin operator -      -      reader

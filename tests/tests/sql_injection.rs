@@ -84,6 +84,8 @@ fn usual_values(task: &str, step: &str) -> BTreeMap<&'static str, String> {
         ("from_step", "a".to_owned()),
         ("action", "cancel".to_owned()),
         ("filter", r#"{"tags": ["t"]}"#.to_owned()),
+        ("role", "tasker_reader".to_owned()),
+        ("privilege", "read".to_owned()),
     ]
     .into_iter()
     .collect()

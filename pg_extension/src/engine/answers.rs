@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 
 use pgrx::pg_sys;
+use tasker_rules::privilege::Privilege;
 use tasker_rules::step_state::StepState;
 
 use super::Call;
 use super::rows::{self, Locking, StepRow};
 use crate::error::Error;
 use crate::keys;
+use crate::namespace_grants::Caller;
 use crate::statements::Statement;
 use crate::values::{Json, Value};
 
@@ -44,7 +46,7 @@ const KEEP: Statement = Statement {
 };
 
 /// The answer that the caller was given for a request; `None` for a new one.
-pub(super) fn find(call: &Call, request: u128) -> Result<Option<Kept>, Error> {
+pub(super) fn find(call: &Call, caller: &Caller, request: u128) -> Result<Option<Kept>, Error> {
     let found = call
         .session
         .rows(&FIND, TABLE, &[Value::uuid(request)], |row| {
@@ -61,8 +63,11 @@ pub(super) fn find(call: &Call, request: u128) -> Result<Option<Kept>, Error> {
         .map(|row| (row.key, row))
         .collect();
     let is_held = |step: &u128, attempt: i32| {
-        rows.get(step)
-            .is_some_and(|row| row.state == StepState::InProgress && row.attempt == attempt)
+        rows.get(step).is_some_and(|row| {
+            row.state == StepState::InProgress
+                && row.attempt == attempt
+                && caller.may(&row.kept.template.namespace, Privilege::Work)
+        })
     };
     let held = steps
         .into_iter()

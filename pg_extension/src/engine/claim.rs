@@ -8,6 +8,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, TimestampTz};
 use pgrx::{AnyElement, pg_extern};
+use tasker_rules::privilege::Privilege;
 use tasker_rules::step_state::{StepEvent, StepState};
 use tasker_rules::task_state::TaskEvent;
 
@@ -19,6 +20,7 @@ use super::settle::{self, Settlement};
 use super::tasks::{self, Deltas};
 use super::{Call, Taker, claimed, names, namespaces};
 use crate::error::Error;
+use crate::namespace_grants::Caller;
 use crate::queue::{self, Met, Queue};
 use crate::statements::{Statement, session};
 use crate::values::{self, Json, Value};
@@ -264,8 +266,10 @@ fn _claim(
             namespaces: &namespaces,
             handlers: handlers.as_deref(),
         };
-        let claimed =
-            claim(&call, &taker).and_then(|steps| claimed::show(session, &steps, &HashMap::new()));
+        let claimed = Caller::now(session)?
+            .require(namespaces.iter().map(String::as_str), Privilege::Work)
+            .and_then(|()| claim(&call, &taker))
+            .and_then(|steps| claimed::show(session, &steps, &HashMap::new()));
         let (shown, refused) = values::or_refused(claimed)?;
         let claimed = shown.and_then(|shown| shown.rows);
         let row = values::composite(c"_finished", [None, claimed, refused]);

@@ -8,6 +8,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::TimestampTz;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{AnyElement, pg_extern, pg_sys};
+use tasker_rules::privilege::Privilege;
 
 use super::Call;
 use super::graphs::{self, Facts};
@@ -15,6 +16,7 @@ use super::requests::{self, Request};
 use super::start::{self, Starting};
 use crate::compiled::{self, Kept};
 use crate::error::Error;
+use crate::namespace_grants::Caller;
 use crate::partitions::{self, Partition};
 use crate::statements::{Session, Statement, session};
 use crate::values::{self, Json, Value, int4, int8, text, uuid};
@@ -150,6 +152,8 @@ fn create(call: &Call, requests: Json) -> Result<Vec<(u128, bool)>, Error> {
     if requests.is_empty() {
         return Ok(Vec::new());
     }
+    let namespaces = requests.iter().map(|request| request.namespace.as_str());
+    Caller::now(call.session)?.require(namespaces, Privilege::Create)?;
     let mut templates: HashMap<(&str, &str, Option<&str>), Resolved> = HashMap::new();
     for request in &requests {
         let wanted = (

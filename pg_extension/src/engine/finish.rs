@@ -8,14 +8,16 @@ use pgrx::pg_sys::{self, Datum};
 use pgrx::{AnyElement, Uuid, pg_extern};
 use serde::Serialize;
 use serde_json::json;
+use tasker_rules::privilege::Privilege;
 use tasker_rules::step_state::{StepEvent, StepState};
 use tasker_rules::verdict::{self, OutcomeStatus, Standing, Verdict};
 
 use super::outcomes::{self, Outcome, Said};
 use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement};
-use super::{Call, Taker, answers, claim, claimed, evaluate, fail, names};
+use super::{Call, Taker, access, answers, claim, claimed, evaluate, fail, names};
 use crate::error::Error;
+use crate::namespace_grants::Caller;
 use crate::statements::{Statement, session};
 use crate::values::{self, Json, Value};
 use crate::{keys, payloads};
@@ -63,10 +65,13 @@ fn _finish(
             now: now.into(),
             actor: worker_id,
         };
-        let namespaces = match namespaces {
+        let mut namespaces = match namespaces {
             Some(namespaces) => names(namespaces),
             None => registered(&call)?,
         };
+        // What was done counts, whatever else the caller asks for: namespaces that it may not claim from are passed over.
+        let caller = Caller::now(session)?;
+        namespaces.retain(|namespace| caller.may(namespace, Privilege::Work));
         let taker = Taker {
             worker_id,
             limit: usize::try_from(claim_next).unwrap_or(0),
@@ -75,7 +80,13 @@ fn _finish(
             handlers: handlers.as_deref(),
         };
         let request = request_id.as_ref().map(keys::number);
-        let finished = finish(&call, Json::of_datum(outcomes.datum()), &taker, request);
+        let finished = finish(
+            &call,
+            &caller,
+            Json::of_datum(outcomes.datum()),
+            &taker,
+            request,
+        );
         let (finished, refused) = values::or_refused(finished)?;
         let (verdicts, claimed) = finished.unwrap_or_default();
         let verdicts = verdicts.and_then(Json::field);
@@ -96,15 +107,16 @@ fn registered(call: &Call) -> Result<Vec<String>, Error> {
 /// The verdicts, and the rows of the steps that the taker has from now on.
 fn finish(
     call: &Call,
+    caller: &Caller,
     outcomes: Json,
     taker: &Taker,
     request: Option<u128>,
 ) -> Result<(Option<Json>, Option<Datum>), Error> {
-    let judged = judge_all(call, outcomes::read(outcomes))?;
+    let judged = judge_all(call, caller, outcomes::read(outcomes))?;
     let changes = !judged.settlements.is_empty();
     // A repeated call changes nothing: only one that doesn't can have been answered before.
     if let Some(request) = request.filter(|_| !changes)
-        && let Some(kept) = answers::find(call, request)?
+        && let Some(kept) = answers::find(call, caller, request)?
     {
         let shown = claimed::show(call.session, &kept.held, &HashMap::new())?;
         return Ok((kept.verdicts, shown.rows));
@@ -141,11 +153,12 @@ impl Judged {
 }
 
 /// Locks the steps and judges what is said of them.
-fn judge_all(call: &Call, outcomes: Vec<Outcome>) -> Result<Judged, Error> {
+fn judge_all(call: &Call, caller: &Caller, outcomes: Vec<Outcome>) -> Result<Judged, Error> {
     let steps: Vec<u128> = outcomes
         .iter()
         .filter_map(|outcome| Some(outcome.said.as_ref().ok()?.step))
         .collect();
+    let steps = access::workable(call.session, caller, steps)?;
     if steps.is_empty() {
         let judgements = outcomes
             .iter()

@@ -5,6 +5,7 @@
 //!
 //! Lock order: steps by key, then tasks by key, then queue rows; see `sql/README.md`.
 
+mod access;
 mod answers;
 mod changes;
 mod claim;

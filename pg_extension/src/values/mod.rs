@@ -85,6 +85,10 @@ impl Value {
         Self(Some(Datum::from(value)))
     }
 
+    pub(crate) fn oid(value: Oid) -> Self {
+        Self(Some(Datum::from(value)))
+    }
+
     pub(crate) fn time(at: TimestampTz) -> Self {
         Self(Some(Datum::from(at)))
     }
