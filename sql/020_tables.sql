@@ -225,7 +225,14 @@ create table tasker.maintenance_cursors (
   after uuid not null,
   walked_at timestamptz
 );
-comment on table tasker.maintenance_cursors is 'How far a maintenance job that walks over tasks has come, and when it last walked.';
+comment on table tasker.maintenance_cursors is 'How far the job of maintenance that walks over tasks has come, and when a round of maintenance last ended.';
+
+create table tasker.maintenance_found (
+  job text not null,
+  key uuid not null,
+  constraint maintenance_found_pkey primary key (job, key)
+);
+comment on table tasker.maintenance_found is 'Steps and tasks that the walk of maintenance has found for its other jobs; mostly empty. A job looks at each again.';
 
 create table tasker.event_floors (
   incarnation text not null constraint event_floors_pkey primary key,

@@ -43,7 +43,11 @@ begin
   if v_old.content_hash is distinct from v_new.content_hash then
     perform tasker._raise('TK014',
       format('template %s version %s is already registered in namespace %s with other content', v_new.name, v_new.version, v_new.namespace),
-      'A registered version never changes, because tasks under way rely on it.', 'Give the changed template a new version.');
+      case when v_old.environment is distinct from p_environment then
+        format('It was registered for %s, this is for %s. ', coalesce('the environment ' || v_old.environment, 'no environment'),
+          coalesce('the environment ' || p_environment, 'no environment'))
+      else '' end || 'A registered version never changes, because tasks under way rely on it.',
+      'Give the changed template a new version.');
   end if;
   return query select v_old.template_uuid, v_new.namespace, v_new.name, v_new.version, false;
 end
@@ -56,7 +60,7 @@ language sql volatile parallel unsafe security definer set search_path = pg_cata
   select * from tasker._register_template(definition::text, true, environment)
 $function$;
 comment on function tasker.register_template(jsonb, text) is
-  'Registers a template given as JSON: the same content again changes nothing, other content under the same version is TK014. Errors: TK020 with every finding, TK014, TK030, 22023, 40001, 55000.';
+  'Registers a template given as JSON, with its changes for the environment applied: the same content again changes nothing, other content under the same version, also that of another environment, is TK014. Errors: TK020 with every finding, TK014, TK030, 22023, 40001, 55000.';
 
 create function tasker.register_template(definition text, environment text default null)
 returns table (template_uuid uuid, namespace text, name text, version text, created boolean)
@@ -64,7 +68,7 @@ language sql volatile parallel unsafe security definer set search_path = pg_cata
   select * from tasker._register_template(definition, false, environment)
 $function$;
 comment on function tasker.register_template(text, text) is
-  'Registers a template given as YAML: the same content again changes nothing, other content under the same version is TK014. Errors: TK020 with every finding, TK014, TK030, 22023, 40001, 55000.';
+  'Registers a template given as YAML, with its changes for the environment applied: the same content again changes nothing, other content under the same version, also that of another environment, is TK014. Errors: TK020 with every finding, TK014, TK030, 22023, 40001, 55000.';
 
 create function tasker.validate_template(definition jsonb, environment text default null)
 returns table (severity text, code text, path text, message text)

@@ -65,3 +65,27 @@ $function$;
 comment on function tasker.retire_worker(text) is
   'Takes a worker that is gone off the list of the live ones; its leases end by themselves, and one that registers again is back. True when this call retired it, false when it was '
   'retired already. Errors: TK004.';
+
+create function tasker._workers_are_forgotten_after() returns interval
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $function$
+  select interval '7 days'
+$function$;
+comment on function tasker._workers_are_forgotten_after() is 'How long a worker that is retired or silent stays on the list; long enough to see after a weekend what died on it.';
+
+create function tasker._forget_workers(p_limit integer, p_now timestamptz) returns bigint
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_count bigint;
+begin
+  delete from tasker.workers w
+  where w.worker_id = any (array(
+    select w.worker_id from tasker.workers w
+    where greatest(w.last_seen_at, w.retired_at) < p_now - tasker._workers_are_forgotten_after()
+    order by w.worker_id
+    limit p_limit
+    for update skip locked));
+  get diagnostics v_count = row_count;
+  return v_count;
+end
+$function$;
+comment on function tasker._forget_workers(integer, timestamptz) is 'Takes workers off the list that have been retired or silent for long, and says how many; one that registers again is back.';

@@ -1,36 +1,39 @@
 -- Cancelling a task. Lock order: its steps in key order, then the task; when steps have come in between, all locks are given back and it begins again.
 
-create function tasker._lock_task_and_steps(p_task_uuid uuid) returns boolean
+create function tasker._lock_tasks_and_steps(p_task_uuids uuid[]) returns boolean
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
   v_before bigint;
   v_after bigint;
 begin
+  -- Task after task, as a task's steps follow it in the order of keys.
   select count(*) into v_before
-  from (
+  from (select u.task_uuid from unnest(p_task_uuids) u(task_uuid) order by u.task_uuid) u
+  cross join lateral (
     select s.step_uuid from tasker.steps s
-    where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid)
+    where s.step_uuid > u.task_uuid and s.step_uuid <= tasker._last_step_uuid(u.task_uuid)
     order by s.step_uuid
     for no key update
   ) s;
-  perform t.task_uuid from tasker.tasks t where t.task_uuid = p_task_uuid for no key update;
-  if not found then
-    perform tasker._raise('TK001', format('task %s not found', p_task_uuid), null, 'tasker.list_tasks() shows the tasks there are.');
-  end if;
+  perform t.task_uuid
+  from (select u.task_uuid from unnest(p_task_uuids) u(task_uuid) order by u.task_uuid) u
+  cross join lateral (select t.task_uuid from tasker.tasks t where t.task_uuid = u.task_uuid for no key update) t;
   select count(*) into v_after
-  from tasker.steps s
-  where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid);
+  from unnest(p_task_uuids) u(task_uuid)
+  cross join lateral (
+    select s.step_uuid from tasker.steps s where s.step_uuid > u.task_uuid and s.step_uuid <= tasker._last_step_uuid(u.task_uuid)
+  ) s;
   return v_before = v_after;
 end
 $function$;
-comment on function tasker._lock_task_and_steps(uuid) is 'Locks a task''s steps, then the task; false when steps came in between (TK001).';
+comment on function tasker._lock_tasks_and_steps(uuid[]) is 'Locks the steps of tasks, then the tasks; false when steps came in between.';
 
-create function tasker._lock_whole_task(p_task_uuid uuid) returns void
+create function tasker._lock_whole_tasks(p_task_uuids uuid[]) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 begin
   loop
     begin
-      if tasker._lock_task_and_steps(p_task_uuid) then
+      if tasker._lock_tasks_and_steps(p_task_uuids) then
         return;
       end if;
       raise exception using errcode = 'TK999', message = 'steps came in between';
@@ -41,7 +44,18 @@ begin
   end loop;
 end
 $function$;
-comment on function tasker._lock_whole_task(uuid) is 'Locks a task with every step it has, beginning again when steps come in between (TK001).';
+comment on function tasker._lock_whole_tasks(uuid[]) is 'Locks tasks with every step they have, beginning again when steps come in between.';
+
+create function tasker._lock_whole_task(p_task_uuid uuid) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  perform tasker._lock_whole_tasks(array[p_task_uuid]);
+  if not exists (select from tasker.tasks t where t.task_uuid = p_task_uuid) then
+    perform tasker._raise('TK001', format('task %s not found', p_task_uuid), null, 'tasker.list_tasks() shows the tasks there are.');
+  end if;
+end
+$function$;
+comment on function tasker._lock_whole_task(uuid) is 'Locks a task with every step it has (TK001).';
 
 create function tasker._count_failed(p_task_uuid uuid) returns integer
 language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$

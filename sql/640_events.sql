@@ -45,6 +45,21 @@ $function$;
 comment on function tasker._note_event_floor() is
   'Notes a history row''s number and the next transaction id: transactions from that one on have greater numbers only. Keeps the last such pair whose transactions have all ended.';
 
+create function tasker._event_floor_is_due() returns boolean
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_incarnation text := tasker._incarnation();
+  v_horizon bigint := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
+begin
+  return not exists (select from tasker.event_floors f where f.incarnation = v_incarnation)
+    or exists (
+      select from tasker.event_floors f
+      where f.incarnation <> v_incarnation
+        or (f.noted_xid <= v_horizon and (f.noted_seq < tasker._drawn_seq() or f.settled_seq < f.noted_seq)));
+end
+$function$;
+comment on function tasker._event_floor_is_due() is 'Whether _note_event_floor has something to write.';
+
 create function tasker._best_floor(p_least bigint, p_horizon bigint) returns bigint
 language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
   select coalesce(max(f.seq), p_least)

@@ -140,8 +140,12 @@ begin
   -- Whoever calls maintenance: the job may do what its creator may, as things are now.
   perform tasker._act_for(v_job.created_by);
   v_found := tasker._filtered_tasks(v_job.filter, v_job.after, v_limit);
+  -- All of them at once, in the order of locks: one after the other would cross the batch of a worker that finishes steps of several of them.
+  perform tasker._lock_whole_tasks(v_found);
   foreach v_task_uuid in array v_found loop
     begin
+      -- The locks are held already, and a savepoint's history rows need a row written before them (sql/README.md).
+      update tasker.bulk_jobs j set after = v_task_uuid where j.job_uuid = v_job.job_uuid;
       if tasker._apply_to_task(v_task_uuid, v_job.action, concat_ws(': ', format('bulk job %s by %s', v_job.job_uuid, v_job.created_by), v_job.reason)) then
         v_job.changed := v_job.changed + 1;
       end if;

@@ -1,4 +1,5 @@
--- What time must do: tasks whose run_at has come, messages that were lost, leases that ended where no claim met them. One bounded batch of each a call.
+-- What time must do: tasks whose run_at has come, messages that were lost, leases that ended where no claim met them. Each job does one bounded batch a call.
+-- Not here: which jobs there are, which of them is due, and who runs them (709).
 
 create function tasker._make_missing_queues() returns bigint
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
@@ -42,14 +43,14 @@ language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp 
 declare
   -- A finished task costs the walk a fraction of a live one.
   v_tasks constant integer := p_limit * 5;
+  v_beginning constant uuid := '00000000-0000-0000-0000-000000000000';
   v_after uuid;
+  v_next uuid;
   v_live uuid[];
   v_last uuid;
   v_count integer;
 begin
-  insert into tasker.maintenance_cursors as c (job, after) values ('live_steps', '00000000-0000-0000-0000-000000000000')
-  on conflict on constraint maintenance_cursors_pkey do nothing;
-  select c.after into v_after from tasker.maintenance_cursors c where c.job = 'live_steps' for update;
+  v_after := coalesce((select c.after from tasker.maintenance_cursors c where c.job = 'live_steps'), v_beginning);
   select array_agg(t.task_uuid order by t.task_uuid) filter (where t.finished_at is null), (array_agg(t.task_uuid order by t.task_uuid desc))[1], count(*),
     array_agg(t.task_uuid order by t.task_uuid) filter (where t.finished_at is null and tasker._has_clocks(t.template_id))
   into v_live, v_last, v_count, clocked_task_uuids
@@ -67,18 +68,118 @@ begin
       order by s.step_uuid
     ) s
     limit p_limit);
-  update tasker.maintenance_cursors c
-  set after = case
+  v_next := case
     when cardinality(step_uuids) = p_limit then step_uuids[p_limit]
     when v_count = v_tasks then tasker._last_step_uuid(v_last)
-    else '00000000-0000-0000-0000-000000000000' end,
-    walked_at = p_now
-  where c.job = 'live_steps';
+    else v_beginning end;
+  -- A round over few tasks ends where it began, and writes nothing.
+  if v_next <> v_after then
+    insert into tasker.maintenance_cursors as c (job, after) values ('live_steps', v_next)
+    on conflict on constraint maintenance_cursors_pkey do update set after = excluded.after;
+  end if;
 end
 $function$;
 comment on function tasker._walk_live_steps(integer, timestamptz) is
   'The next steps, in key order and round and round, that should have a message: at most p_limit of them, and of at most five times as many tasks. And those tasks among them '
   'that have not ended and whose template sets a limit.';
+
+create function tasker._late_steps(p_step_uuids uuid[], p_now timestamptz) returns uuid[]
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  -- Until one more lease has passed, a step is left to a claim, which takes it over without a detour.
+  return array(
+    select s.step_uuid
+    from unnest(p_step_uuids) u(step_uuid)
+    cross join lateral (
+      select s.step_uuid from tasker.steps s
+      where s.step_uuid = u.step_uuid and s.state = 'in_progress' and s.lease_expires_at + s.lease_ms * interval '1 millisecond' <= p_now
+    ) s);
+end
+$function$;
+comment on function tasker._late_steps(uuid[], timestamptz) is 'Those of the steps whose lease ended more than one lease ago.';
+
+create function tasker._steps_by_queue(p_step_uuids uuid[]) returns table (queue_name text, step_uuids uuid[], msg_ids bigint[])
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  return query
+    select d.queue_name, array_agg(s.step_uuid order by s.step_uuid), array_agg(s.msg_id order by s.step_uuid)
+    from unnest(p_step_uuids) u(step_uuid)
+    cross join lateral (select s.step_uuid, s.template_id, s.msg_id from tasker.steps s where s.step_uuid = u.step_uuid) s
+    cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
+    group by d.queue_name;
+end
+$function$;
+comment on function tasker._steps_by_queue(uuid[]) is 'Steps and the messages they know of, for each queue.';
+
+create function tasker._steps_without_message(p_step_uuids uuid[]) returns uuid[]
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_queue record;
+  v_missing bigint[];
+  v_found uuid[] := '{}';
+begin
+  for v_queue in select q.* from tasker._steps_by_queue(p_step_uuids) q loop
+    -- Another job makes the queue; its messages are missed when it is there.
+    continue when to_regclass(format('pgmq.%I', 'q_' || v_queue.queue_name)) is null;
+    v_missing := tasker._queue_missing(v_queue.queue_name, v_queue.msg_ids);
+    continue when cardinality(v_missing) = 0;
+    v_found := v_found || array(
+      select u.step_uuid from unnest(v_queue.step_uuids, v_queue.msg_ids) u(step_uuid, msg_id) where coalesce(u.msg_id, 0) = any (v_missing));
+  end loop;
+  return v_found;
+end
+$function$;
+comment on function tasker._steps_without_message(uuid[]) is 'Those of the steps whose message is not in their queue.';
+
+create function tasker._find_late_work(p_limit integer, p_now timestamptz) returns bigint
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_walked record;
+  v_count bigint;
+begin
+  select * into v_walked from tasker._walk_live_steps(p_limit, p_now);
+  insert into tasker.maintenance_found (job, key)
+  select f.job, f.key
+  from (
+    select 'end_leases' as job, u.key from unnest(tasker._late_steps(v_walked.step_uuids, p_now)) u(key)
+    union all select 'time_out_attempts', u.key from unnest((tasker._overdue_steps(v_walked.step_uuids, p_now)).step_uuids) u(key)
+    union all select 'time_out_tasks', u.key from unnest((tasker._stale_tasks(v_walked.clocked_task_uuids, p_now)).task_uuids) u(key)
+    union all select 'send_lost_messages', u.key from unnest(tasker._steps_without_message(v_walked.step_uuids)) u(key)
+  ) f
+  on conflict on constraint maintenance_found_pkey do nothing;
+  get diagnostics v_count = row_count;
+  return v_count;
+end
+$function$;
+comment on function tasker._find_late_work(integer, timestamptz) is
+  'Walks on, notes for the jobs that come after it which steps and tasks are late, hang or miss their message, and says how many. It locks none of them: the jobs look again.';
+
+create function tasker._take_found(p_job text, p_limit integer) returns uuid[]
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_taken uuid[];
+begin
+  with taken as (
+    delete from tasker.maintenance_found f
+    where f.job = p_job and f.key = any (array(select n.key from tasker.maintenance_found n where n.job = p_job order by n.key limit p_limit))
+    returning f.key
+  )
+  select coalesce(array_agg(t.key order by t.key), '{}') into v_taken from taken t;
+  return v_taken;
+end
+$function$;
+comment on function tasker._take_found(text, integer) is 'Takes what the walk has noted for a job, in key order. What the job then finds busy the walk meets again.';
+
+create function tasker._end_found_leases(p_limit integer, p_now timestamptz, p_actor text) returns bigint
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_late uuid[] := tasker._take_found('end_leases', p_limit);
+begin
+  perform tasker._raise_refused(tasker._end_leases(v_late, p_now, p_actor));
+  return cardinality(v_late);
+end
+$function$;
+comment on function tasker._end_found_leases(integer, timestamptz, text) is 'Ends the leases that the walk found ended and nobody took over, and says how many were looked at.';
 
 create function tasker._send_lost_messages(p_step_uuids uuid[], p_now timestamptz) returns bigint
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
@@ -90,22 +191,12 @@ declare
   v_msg_ids bigint[];
   v_count bigint := 0;
 begin
-  for v_queue in
-    select d.queue_name, array_agg(s.step_uuid order by s.step_uuid) as step_uuids, array_agg(s.msg_id order by s.step_uuid) as msg_ids
-    from unnest(p_step_uuids) u(step_uuid)
-    cross join lateral (select s.step_uuid, s.template_id, s.msg_id from tasker.steps s where s.step_uuid = u.step_uuid) s
-    cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
-    group by d.queue_name
-  loop
-    v_missing := tasker._queue_missing(v_queue.queue_name, v_queue.msg_ids);
-    continue when cardinality(v_missing) = 0;
+  for v_queue in select q.* from tasker._steps_by_queue(p_step_uuids) q loop
     -- Looked at again under the step's lock: a step that changes at this moment has its message changed in the same transaction. No other step is
     -- locked: claims would go past it.
     v_suspects := array(
       select s.step_uuid
-      from (
-        select u.step_uuid from unnest(v_queue.step_uuids, v_queue.msg_ids) u(step_uuid, msg_id) where coalesce(u.msg_id, 0) = any (v_missing)
-      ) u
+      from unnest(v_queue.step_uuids) u(step_uuid)
       cross join lateral (select s.step_uuid from tasker.steps s where s.step_uuid = u.step_uuid for no key update skip locked) s);
     v_missing := tasker._queue_missing(v_queue.queue_name, array(
       select s.msg_id
@@ -139,21 +230,6 @@ end
 $function$;
 comment on function tasker._send_lost_messages(uuid[], timestamptz) is 'Sends again the message of each step that should have one and has not, and says how many.';
 
-create function tasker._late_steps(p_step_uuids uuid[], p_now timestamptz) returns uuid[]
-language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
-begin
-  -- Until one more lease has passed, a step is left to a claim, which takes it over without a detour.
-  return array(
-    select s.step_uuid
-    from unnest(p_step_uuids) u(step_uuid)
-    cross join lateral (
-      select s.step_uuid from tasker.steps s
-      where s.step_uuid = u.step_uuid and s.state = 'in_progress' and s.lease_expires_at + s.lease_ms * interval '1 millisecond' <= p_now
-    ) s);
-end
-$function$;
-comment on function tasker._late_steps(uuid[], timestamptz) is 'Those of the steps whose lease ended more than one lease ago.';
-
 create function tasker._forget_answers(p_limit integer, p_now timestamptz) returns bigint
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
@@ -185,76 +261,3 @@ begin
 end
 $function$;
 comment on function tasker._evaluate_resting(integer, timestamptz, text) is 'Evaluates outcomes that rest, the oldest first, and says how many.';
-
-create function tasker._maintenance_health(p_now timestamptz, out ok boolean, out detail text)
-language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
-declare
-  -- A background worker's pause is at most a third of it, a server's after failures half.
-  v_longest constant interval := interval '1 minute';
-  v_ended_at timestamptz;
-  v_since timestamptz;
-begin
-  select max(c.walked_at) into v_ended_at from tasker.maintenance_cursors c;
-  -- Before the first round there was something to maintain since the first namespace.
-  v_since := coalesce(v_ended_at, (select min(n.created_at) from tasker.namespaces n), p_now);
-  ok := p_now - v_since < v_longest;
-  detail := case
-    when v_ended_at is null then 'no round of maintenance has ended yet'
-    else format('the last round of maintenance ended at %s', v_ended_at)
-  end;
-  if not ok then
-    detail := detail || ': name this database in tasker.databases of a server with shared_preload_libraries = ''tasker'', or run tasker-server';
-  end if;
-end
-$function$;
-comment on function tasker._maintenance_health(timestamptz) is 'Whether a round of maintenance has ended within the last minute, and when the last one did.';
-
-create function tasker.run_maintenance(batch integer default 1000) returns table (job text, processed bigint, more boolean)
-language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
-declare
-  v_now timestamptz := tasker._now();
-  v_actor text := tasker._actor();
-  v_walked record;
-  v_late uuid[];
-  v_count bigint;
-begin
-  if batch is null or batch not between 1 and 100000 then
-    perform tasker._raise('22023', format('batch must be between 1 and 100000, not %s', coalesce(batch::text, 'null')));
-  end if;
-  -- One at a time in this database; who comes second has nothing to do.
-  if not pg_try_advisory_xact_lock(1414742859, 1) then
-    return;
-  end if;
-  return query select 'make_missing_queues', tasker._make_missing_queues(), false;
-  return query select 'make_partitions', tasker._make_partitions_ahead(v_now), false;
-  v_count := tasker._start_due_tasks(batch, v_now, v_actor);
-  return query select 'start_due_tasks', v_count, v_count = batch;
-  v_count := tasker._start_held_tasks(batch, v_now, v_actor);
-  return query select 'start_held_tasks', v_count, v_count = batch;
-  v_count := tasker._evaluate_resting(batch, v_now, v_actor);
-  return query select 'evaluate', v_count, v_count = batch;
-  select * into v_walked from tasker._walk_live_steps(batch, v_now);
-  v_late := tasker._late_steps(v_walked.step_uuids, v_now);
-  perform tasker._raise_refused(tasker._end_leases(v_late, v_now, v_actor));
-  v_count := cardinality(v_late);
-  return query select 'end_leases', v_count, v_count > 0;
-  -- Both lock tasks, in key order: one transaction does one of the two.
-  v_count := case when v_count = 0 then tasker._time_out_attempts(v_walked.step_uuids, v_now, v_actor) else 0 end;
-  return query select 'time_out_attempts', v_count, v_count > 0;
-  v_count := tasker._time_out_tasks(v_walked.clocked_task_uuids, least(batch, 100), v_now, v_actor);
-  return query select 'time_out_tasks', v_count, v_count > 0;
-  v_count := tasker._send_lost_messages(v_walked.step_uuids, v_now);
-  return query select 'send_lost_messages', v_count, v_count > 0;
-  v_count := tasker._run_bulk_jobs(batch, v_now);
-  return query select 'bulk_jobs', v_count, v_count > 0;
-  perform tasker._note_event_floor();
-  v_count := tasker._forget_answers(batch, v_now);
-  return query select 'forget_answers', v_count, v_count = batch;
-  -- Last: it may hold the strongest locks until this transaction ends.
-  v_count := tasker._drop_partitions(v_now);
-  return query select 'drop_partitions', v_count, v_count > 0;
-end
-$function$;
-comment on function tasker.run_maintenance(integer) is
-  'Does one bounded batch of what time must do, in this transaction, and says for each job how much it did and whether there is more; call it every second, and again '
-  'at once while more. No rows: another session is at it. Errors: 22023, 40001, 55000, TK030.';

@@ -36,6 +36,15 @@ pub struct MaintenanceRun {
     pub more: bool,
 }
 
+/// What one batch of one job of maintenance came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, FromRow)]
+pub struct JobRun {
+    /// How many rows it moved.
+    pub processed: i64,
+    /// Whether it stopped at the batch's limit with more to do.
+    pub more: bool,
+}
+
 /// An invariant that doesn't hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
 pub struct Violation {
@@ -67,8 +76,42 @@ impl Client {
         Ok(stats)
     }
 
-    /// Does what time must do, in one bounded transaction: due retries, ended leases, lost messages. Call again while any
-    /// job says `more`. Does nothing when another session is at it.
+    /// Whether the extension can run one job of maintenance at a time; version 0.1.0 can't.
+    pub async fn has_maintenance_jobs(&self) -> Result<bool, Error> {
+        let has = sqlx::query_scalar(
+            "select to_regprocedure('tasker.run_maintenance_job(text,integer)') is not null",
+        )
+        .fetch_one(self.pool())
+        .await?;
+        Ok(has)
+    }
+
+    /// The jobs of maintenance that have something to do, in the order to run them in.
+    pub async fn list_due_jobs(&self) -> Result<Vec<String>, Error> {
+        let jobs = sqlx::query_scalar("select job from tasker.list_due_jobs()")
+            .fetch_all(self.pool())
+            .await?;
+        Ok(jobs)
+    }
+
+    /// Does one bounded batch of one job of maintenance, in a transaction of its own. `None` when another session is at maintenance.
+    pub async fn run_maintenance_job(
+        &self,
+        job: &str,
+        batch: u32,
+    ) -> Result<Option<JobRun>, Error> {
+        let run = sqlx::query_as(
+            "select processed, more from tasker.run_maintenance_job(job => $1, batch => $2)",
+        )
+        .bind(job)
+        .bind(i32::try_from(batch).unwrap_or(i32::MAX))
+        .fetch_optional(self.pool())
+        .await?;
+        Ok(run)
+    }
+
+    /// Does one bounded batch of every job of maintenance, all in one transaction. Call again while any job says `more`. Does nothing
+    /// when another session is at it. For a look by hand; what runs every second calls [`Self::list_due_jobs`] and [`Self::run_maintenance_job`].
     pub async fn run_maintenance(&self, batch: u32) -> Result<Vec<MaintenanceRun>, Error> {
         let runs =
             sqlx::query_as("select job, processed, more from tasker.run_maintenance(batch => $1)")

@@ -114,7 +114,8 @@ extension_sql_file!(
     requires = ["700_maintenance"]
 );
 extension_sql_file!("../../sql/708_retention.sql", requires = ["705_lifecycle"]);
-extension_sql_file!("../../sql/710_verify.sql", requires = ["708_retention"]);
+extension_sql_file!("../../sql/709_rounds.sql", requires = ["708_retention"]);
+extension_sql_file!("../../sql/710_verify.sql", requires = ["709_rounds"]);
 extension_sql_file!("../../sql/720_status.sql", requires = ["710_verify"]);
 extension_sql_file!("../../sql/900_grants.sql", requires = ["720_status"]);
 extension_sql_file!("../../sql/910_plans.sql", requires = ["900_grants"]);

@@ -134,9 +134,11 @@ fn accepted(
 ) -> Row {
     let mut content = Sha256::new();
     content.update(canonical(&document));
-    // The same document for another environment is other content.
+    // The same document is other content for an environment that it has changes for.
     content.update([0]);
-    content.update(environment.unwrap_or_default());
+    let changed_for =
+        environment.filter(|&environment| template.environments.contains_key(environment));
+    content.update(changed_for.unwrap_or_default());
     let defaults = template
         .input_schema
         .as_ref()

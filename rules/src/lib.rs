@@ -7,6 +7,7 @@
 //! - [`template`]: what a user writes, and its checks; [`finding`]: what the checks say
 //! - [`graph`]: a template compiled to numbered steps
 //! - [`retry`]: how long to wait after a failure
+//! - [`rounds`]: which jobs of maintenance failed, and when each is tried again
 //! - [`schema`]: JSON Schemas of contexts and results
 //! - [`key`]: the keys of tasks and steps, and the sort key of versions
 //! - [`privilege`]: what a role may do in which namespace
@@ -26,6 +27,7 @@ pub mod payload;
 pub mod privilege;
 pub mod progress;
 pub mod retry;
+pub mod rounds;
 pub mod schema;
 pub mod step_state;
 pub mod task_state;

@@ -287,7 +287,7 @@ async fn an_error_is_logged_once_and_maintenance_goes_on_when_its_cause_is_gone(
     let worker = worker_of(&own, "tasker").await?;
     sql.execute("alter table tasker.scheduled_tasks rename to hidden")
         .await?;
-    let failed = "maintenance of database tasker failed and is tried again";
+    let failed = "maintenance of database tasker failed at start_due_tasks, which is tried again";
     eventually("the log says so", WITHIN, async || {
         Ok((logged(&own, failed)? > 0).then_some(()))
     })
@@ -303,9 +303,60 @@ async fn an_error_is_logged_once_and_maintenance_goes_on_when_its_cause_is_gone(
         "the process has lived through it"
     );
     assert_eq!(
-        logged(&own, "maintenance of database tasker runs again")?,
+        logged(
+            &own,
+            "maintenance of database tasker runs again: start_due_tasks"
+        )?,
         1
     );
+    verified(&mut sql).await
+}
+
+#[tokio::test]
+async fn where_the_schema_knows_no_single_jobs_whole_rounds_are_run() -> anyhow::Result<()> {
+    let own = preloaded("tasker")?;
+    let mut sql = with_template(&own, "tasker").await?;
+    sql.execute(
+        "alter extension tasker drop function tasker.run_maintenance_job(text, integer);
+         drop function tasker.run_maintenance_job(text, integer)",
+    )
+    .await?;
+    maintained(&mut sql).await?;
+    assert_eq!(logged(&own, "maintenance of database tasker failed")?, 0);
+    verified(&mut sql).await
+}
+
+#[tokio::test]
+async fn a_job_that_fails_keeps_no_other_from_running() -> anyhow::Result<()> {
+    let own = preloaded("tasker")?;
+    let mut sql = with_template(&own, "tasker").await?;
+    maintained(&mut sql).await?;
+    // The first of the jobs can't be done, and one that comes long after it is.
+    sql.execute("create function public.fail() returns trigger language plpgsql as 'begin raise ''broken''; end'")
+        .await?;
+    sql.execute("create trigger broken before delete on tasker.scheduled_tasks execute function public.fail()")
+        .await?;
+    let waiting = scheduled(&mut sql).await?;
+    eventually("the log says so", WITHIN, async || {
+        Ok((logged(&own, "failed at start_due_tasks")? > 0).then_some(()))
+    })
+    .await?;
+    sql.execute("delete from pgmq.q_worker_default_queue")
+        .await?;
+    until(
+        &mut sql,
+        "select count(*) = 1 from pgmq.q_worker_default_queue",
+    )
+    .await?;
+    let state: String = value(
+        &mut sql,
+        &format!("select state from tasker.get_task('{waiting}')"),
+    )
+    .await?;
+    assert_eq!(state, "pending");
+    sql.execute("drop trigger broken on tasker.scheduled_tasks")
+        .await?;
+    started(&mut sql, &waiting).await?;
     verified(&mut sql).await
 }
 

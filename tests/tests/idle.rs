@@ -1,10 +1,10 @@
-//! What a worker with nothing to do costs. This one watches real time: it counts what comes within some seconds.
+//! What a worker and a server with nothing to do cost. This one watches real time: it counts what comes within some seconds.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tasker_tests::{Stage, eventually, has_statement_statistics};
+use tasker_tests::{Server, Stage, TestDatabase, eventually, has_statement_statistics};
 
 const WATCHED: Duration = Duration::from_secs(10);
 /// What the last task left to do is done by then.
@@ -79,18 +79,13 @@ async fn an_idle_worker_that_is_woken_by_events_alone_says_only_that_it_lives() 
     Ok(())
 }
 
-#[tokio::test]
-async fn the_statistics_of_statements_agree_that_an_idle_worker_asks_at_most_once_a_second()
--> anyhow::Result<()> {
+/// How many statements a database is asked within the time watched, by its own statistics; none where this PostgreSQL doesn't keep them.
+async fn statements_counted(database: &TestDatabase) -> anyhow::Result<Option<usize>> {
     if !has_statement_statistics()? {
-        eprintln!(
-            "the_statistics_of_statements_agree_that_an_idle_worker_asks_at_most_once_a_second is skipped: \
-             this PostgreSQL has no pg_stat_statements"
-        );
-        return Ok(());
+        eprintln!("statements aren't counted: this PostgreSQL has no pg_stat_statements");
+        return Ok(None);
     }
-    let stage = idle_worker(&[]).await?;
-    let mut session = stage.database.session().await?;
+    let mut session = database.session().await?;
     let statements = "select coalesce(sum(calls), 0)::bigint from pg_stat_statements s \
         join pg_database d on d.oid = s.dbid where d.datname = current_database() and s.toplevel";
     let before: i64 = sqlx::query_scalar(statements)
@@ -101,12 +96,40 @@ async fn the_statistics_of_statements_agree_that_an_idle_worker_asks_at_most_onc
         .fetch_one(&mut session)
         .await?;
     // One of them is the first look.
-    let ran = usize::try_from(after - before - 1)?;
+    Ok(Some(usize::try_from(after - before - 1)?))
+}
+
+#[tokio::test]
+async fn the_statistics_of_statements_agree_that_an_idle_worker_asks_at_most_once_a_second()
+-> anyhow::Result<()> {
+    let stage = idle_worker(&[]).await?;
+    let Some(ran) = statements_counted(&stage.database).await? else {
+        return Ok(());
+    };
     assert!(
         ran <= seconds_watched(),
         "{ran} statements in {} s",
         seconds_watched()
     );
     assert!(ran >= 5, "a worker that polls asks now and then: {ran}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_maintenance_of_an_idle_server_asks_two_things_a_second() -> anyhow::Result<()> {
+    let database = TestDatabase::with_examples().await?;
+    let _server = Server::start(database.url(), &[]).await?;
+    watch(RESTS_WITHIN, async || Ok(())).await?;
+    let Some(ran) = statements_counted(&database).await? else {
+        return Ok(());
+    };
+    // What is due, and the walk; and now and then a note that a round has ended.
+    let notes = 4;
+    assert!(
+        ran <= 2 * seconds_watched() + notes,
+        "{ran} statements in {} s",
+        seconds_watched()
+    );
+    assert!(ran >= 5, "it asks now and then: {ran}");
     Ok(())
 }

@@ -59,6 +59,8 @@ const GRANTS: &str = "
     retire_worker           admin operator -      -      -
     revoke_namespace        admin -        -      -      -
     run_maintenance         admin operator -      -      -
+    run_maintenance_job     admin operator -      -      -
+    list_due_jobs           admin operator -      -      -
     set_namespace           admin -        -      -      -
     stale_tasks             admin operator -      -      reader
     step_history            admin operator client -      reader

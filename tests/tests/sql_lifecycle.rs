@@ -198,6 +198,34 @@ async fn each_state_has_a_clock_of_its_own() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_task_that_waits_too_long_for_its_dependencies_is_ended() -> anyhow::Result<()> {
+    let mut sql = with_lifecycle("max_waiting_for_dependencies_seconds: 30").await?;
+    let task = sql.create("'chain'").await?;
+    // As a signal, a timer or a child would leave it: it waits since this moment, and nothing runs.
+    sql.clock(5_000).await?;
+    sql.run(&format!(
+        "update tasker.tasks set state = 'waiting_for_dependencies', running = 0, waiting_engine = 1 where task_uuid = '{task}';
+         insert into tasker.task_transitions (task_uuid, path, at, actor)
+         values ('{task}', tasker._task_path('steps_in_process', array['step_completed', 'no_dependencies_ready']), tasker._now(), 'engine')"
+    ))
+    .await?;
+    sql.clock(34_999).await?;
+    assert_eq!(done_by(&mut sql, "time_out_tasks").await?, 0);
+    sql.clock(35_000).await?;
+    let stale = sql
+        .row("select task_uuid, clock from tasker.stale_tasks()")
+        .await?;
+    assert_eq!(
+        stale,
+        json!({"task_uuid": task, "clock": "max_waiting_for_dependencies_seconds"})
+    );
+    assert_eq!(done_by(&mut sql, "time_out_tasks").await?, 1);
+    assert_eq!(sql.task_state(&task).await?, "error");
+    assert_eq!(dead_letters(&mut sql).await?, json!(["staleness_timeout"]));
+    sql.verify().await
+}
+
+#[tokio::test]
 async fn an_outcome_gives_the_other_steps_their_time_anew() -> anyhow::Result<()> {
     let mut sql = with_lifecycle("max_steps_in_process_seconds: 30").await?;
     let task = sql.create("'chain'").await?;

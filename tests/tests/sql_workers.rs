@@ -53,6 +53,42 @@ async fn a_retired_worker_is_not_live_until_it_registers_again() -> anyhow::Resu
 }
 
 #[tokio::test]
+async fn workers_retired_or_silent_for_a_week_leave_the_list() -> anyhow::Result<()> {
+    const DAY: i64 = 86_400_000;
+    let mut sql = with_worker().await?;
+    sql.run("select tasker.register_worker(w, '{default}', '{t.a}', 'rust', '1') from unnest('{retired,living}'::text[]) w")
+        .await?;
+    // A week begins anew when a silent worker is retired: somebody has looked at it.
+    sql.clock(3 * DAY).await?;
+    sql.run(
+        "select tasker.retire_worker('retired'); select tasker.worker_heartbeat('living', 0, 1)",
+    )
+    .await?;
+    let listed = "select coalesce(string_agg(worker_id, ' ' order by worker_id), '') from tasker.list_workers()";
+    let forgotten = "select processed from tasker.run_maintenance() where job = 'forget_workers'";
+    sql.clock(7 * DAY).await?;
+    assert_eq!(sql.value::<i64>(forgotten).await?, 0);
+    assert_eq!(sql.value::<String>(listed).await?, "living retired w");
+    sql.clock(7 * DAY + 1).await?;
+    assert_eq!(sql.value::<i64>(forgotten).await?, 1);
+    assert_eq!(sql.value::<String>(listed).await?, "living retired");
+    sql.run("select tasker.worker_heartbeat('living', 0, 1)")
+        .await?;
+    sql.clock(10 * DAY + 1).await?;
+    assert_eq!(sql.value::<i64>(forgotten).await?, 1);
+    assert_eq!(sql.value::<String>(listed).await?, "living");
+    // One that was only away registers again, as it does whenever it isn't known.
+    let refusal = sql
+        .refused("select tasker.worker_heartbeat('w', 0, 1)")
+        .await?;
+    assert_eq!(refusal.code, "TK004");
+    sql.run("select tasker.register_worker('w', '{default}', '{t.a}', 'rust', '1.2')")
+        .await?;
+    assert_eq!(sql.value::<String>(listed).await?, "living w");
+    Ok(())
+}
+
+#[tokio::test]
 async fn health_names_the_handlers_that_nobody_serves() -> anyhow::Result<()> {
     let mut sql = with_worker().await?;
     let workers = "select ok, detail from tasker.health() where name = 'workers'";

@@ -1,9 +1,10 @@
-//! What time must do, where the extension's own worker doesn't run: due retries, ended leases, lost messages.
+//! What time must do, where the extension's own worker doesn't run: due retries, ended leases, lost messages. Each job is a transaction of its own.
 //!
 //! Any number of servers may do this; the database lets one at a time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use tasker_client::rounds::Troubles;
 use tasker_client::{Client, Error};
 
 /// The pause between two rounds that found all done.
@@ -14,32 +15,22 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const BATCH: u32 = 1000;
 /// A batch is bounded, so one that takes longer than this hangs.
 pub(crate) const STATEMENT_TIMEOUT: Duration = Duration::from_mins(1);
+/// Asking what is due, which can fail like a job.
+const LISTING: &str = "list_due_jobs";
+/// Stands for all jobs together, where the extension doesn't know them one by one.
+const WHOLE_ROUND: &str = "run_maintenance";
 
 /// Runs until `stopped` ends; a batch under way is finished.
 pub(crate) async fn run(client: Client, stopped: impl Future<Output = ()>) {
     let mut stopped = std::pin::pin!(stopped);
-    let mut failures: u32 = 0;
+    let mut rounds = Rounds {
+        client,
+        begun: Instant::now(),
+        by_job: false,
+        troubles: Troubles::new(PERIOD, LONGEST_PAUSE),
+    };
     loop {
-        let pause = match client.run_maintenance(BATCH).await {
-            Ok(jobs) => {
-                if failures > 0 {
-                    tracing::info!(failures, "maintenance runs again");
-                    failures = 0;
-                }
-                if jobs.iter().any(|job| job.more) {
-                    Duration::ZERO
-                } else {
-                    PERIOD
-                }
-            }
-            Err(error) => {
-                if failures == 0 {
-                    report(&error);
-                }
-                failures = failures.saturating_add(1);
-                pause_after(failures)
-            }
-        };
+        let pause = rounds.next().await;
         tokio::select! {
             () = &mut stopped => return,
             () = tokio::time::sleep(pause) => {}
@@ -47,25 +38,82 @@ pub(crate) async fn run(client: Client, stopped: impl Future<Output = ()>) {
     }
 }
 
-/// Said once for a row of failures: a database that is away would fill the log.
-fn report(error: &Error) {
-    tracing::warn!(code = error.code(), error = %error, "maintenance failed and is tried again until it runs");
+/// One round after the other, and what the log has been told of them: a database that is away would fill it.
+struct Rounds {
+    client: Client,
+    begun: Instant,
+    /// The extension can do one job at a time, as far as is known.
+    by_job: bool,
+    troubles: Troubles<String>,
 }
 
-fn pause_after(failures: u32) -> Duration {
-    PERIOD
-        .saturating_mul(1 << (failures - 1).min(10))
-        .min(LONGEST_PAUSE)
-}
+impl Rounds {
+    /// Runs what is due, and gives the pause before the next round.
+    async fn next(&mut self) -> Duration {
+        let jobs = match self.due().await {
+            Ok(jobs) => jobs,
+            Err(error) => {
+                // It may be another version by the time it is back.
+                self.by_job = false;
+                self.failed(LISTING, &error);
+                return self.troubles.rest_of(LISTING, self.begun.elapsed());
+            }
+        };
+        for job in self.troubles.keep(&jobs) {
+            tracing::info!(job, "maintenance runs again");
+        }
+        let mut is_more = false;
+        for job in &jobs {
+            if !self.troubles.lets_run(job, self.begun.elapsed()) {
+                continue;
+            }
+            match self.run(job).await {
+                Ok(Some(more)) => {
+                    is_more |= more;
+                    if self.troubles.done(job) {
+                        tracing::info!(job, "maintenance runs again");
+                    }
+                }
+                // Another session is at it.
+                Ok(None) => break,
+                Err(error) => {
+                    self.failed(job, &error);
+                    if matches!(error, Error::Unreachable(_) | Error::Unavailable(_)) {
+                        break;
+                    }
+                }
+            }
+        }
+        if is_more { Duration::ZERO } else { PERIOD }
+    }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    async fn due(&mut self) -> Result<Vec<String>, Error> {
+        if !self.by_job {
+            self.by_job = self.client.has_maintenance_jobs().await?;
+        }
+        if self.by_job {
+            self.client.list_due_jobs().await
+        } else {
+            Ok(vec![WHOLE_ROUND.to_owned()])
+        }
+    }
 
-    #[test]
-    fn pauses_double_up_to_half_a_minute() {
-        assert_eq!(pause_after(1), PERIOD);
-        assert_eq!(pause_after(3), PERIOD * 4);
-        assert_eq!(pause_after(u32::MAX), LONGEST_PAUSE);
+    /// Whether there is more to do; nothing when another session is at it.
+    async fn run(&self, job: &str) -> Result<Option<bool>, Error> {
+        if job == WHOLE_ROUND {
+            let runs = self.client.run_maintenance(BATCH).await?;
+            return Ok(Some(runs.iter().any(|run| run.more)));
+        }
+        let run = self.client.run_maintenance_job(job, BATCH).await?;
+        Ok(run.map(|run| run.more))
+    }
+
+    fn failed(&mut self, job: &str, error: &Error) {
+        if self
+            .troubles
+            .failed(job, self.begun.elapsed(), error.to_string())
+        {
+            tracing::warn!(job, code = error.code(), error = %error, "maintenance failed and is tried again until it runs");
+        }
     }
 }

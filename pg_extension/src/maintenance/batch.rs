@@ -1,13 +1,23 @@
-//! One batch of maintenance: one transaction, whose errors are caught.
+//! What is due, and one batch of a job: each one transaction, whose errors are caught.
 
-use std::ffi::c_int;
+use std::ffi::{CString, c_int};
 use std::panic::AssertUnwindSafe;
 
+use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::panic::CaughtError;
 use pgrx::pg_sys::{self, Oid, PgTryBuilder};
 use pgrx::spi::{self, Spi};
 
 use super::process;
+
+/// What is to be done in a database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Due {
+    /// The jobs, in their order.
+    Jobs(Vec<String>),
+    /// The extension isn't in this database.
+    NotInstalled,
+}
 
 /// What a batch came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +26,8 @@ pub(super) enum Batch {
         /// There is more to do at once.
         more: bool,
     },
-    /// The extension isn't in this database.
-    NotInstalled,
+    /// Another session is at maintenance.
+    Busy,
 }
 
 /// Why a batch was rolled back.
@@ -28,19 +38,59 @@ pub(super) struct Failure {
     pub(super) hint: Option<String>,
 }
 
-/// The owner of the extension's own function; nobody else's function of this name is run.
-const OWNER: &str = "select p.proowner
+/// The owner of the extension's own functions, nobody else's functions of these names are run; and whether it can do one job at a time. Version 0.1.0 can't.
+const OWNER: &str = "select p.proowner, p.proname = 'run_maintenance_job'
   from pg_catalog.pg_proc p
   join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass and d.objid = p.oid and d.deptype = 'e'
   join pg_catalog.pg_extension e on d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass and d.refobjid = e.oid and e.extname = 'tasker'
-  where p.oid = pg_catalog.to_regprocedure('tasker.run_maintenance(integer)')";
+  where p.oid = coalesce(pg_catalog.to_regprocedure('tasker.run_maintenance_job(text,integer)'), pg_catalog.to_regprocedure('tasker.run_maintenance(integer)'))";
 
-const RUN: &str =
-    "select coalesce(pg_catalog.bool_or(m.more), false) from tasker.run_maintenance() m";
+/// Stands for all jobs together, where the extension doesn't know them one by one.
+const WHOLE_ROUND: &str = "run_maintenance";
 
-/// Runs one batch in a transaction of its own.
-pub(super) fn run() -> Result<Batch, Failure> {
-    process::show(Some(c"select tasker.run_maintenance()"));
+const LIST: &str = "select pg_catalog.array_agg(d.job) from tasker.list_due_jobs() d";
+const RUN_JOB: &str = "select pg_catalog.bool_or(m.more) from tasker.run_maintenance_job($1) m";
+const RUN_ALL: &str = "select pg_catalog.bool_or(m.more) from tasker.run_maintenance() m";
+
+/// Asks which jobs are due, in a transaction of its own.
+pub(super) fn due() -> Result<Due, Failure> {
+    in_transaction("select tasker.list_due_jobs()", || {
+        let Some((owner, by_job)) = owner()? else {
+            return Ok(Due::NotInstalled);
+        };
+        if !by_job {
+            return Ok(Due::Jobs(vec![WHOLE_ROUND.to_owned()]));
+        }
+        let jobs = as_owner(owner, || first::<Vec<String>>(LIST, &[]))?;
+        Ok(Due::Jobs(jobs.unwrap_or_default()))
+    })
+}
+
+/// Runs one batch of a job in a transaction of its own.
+pub(super) fn run(job: &str) -> Result<Batch, Failure> {
+    let shown = if job == WHOLE_ROUND {
+        "select tasker.run_maintenance()".to_owned()
+    } else {
+        format!("select tasker.run_maintenance_job('{job}')")
+    };
+    in_transaction(&shown, || {
+        let Some((owner, by_job)) = owner()? else {
+            return Ok(Batch::Busy);
+        };
+        let more = as_owner(owner, || {
+            if by_job && job != WHOLE_ROUND {
+                first::<bool>(RUN_JOB, &[job.into()])
+            } else {
+                first::<bool>(RUN_ALL, &[])
+            }
+        })?;
+        Ok(more.map_or(Batch::Busy, |more| Batch::Done { more }))
+    })
+}
+
+/// Does something in a transaction, which is rolled back when it fails. `shown` is what `pg_stat_activity` shows meanwhile.
+fn in_transaction<T>(shown: &str, work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    process::show(CString::new(shown).ok().as_deref());
     let done = PgTryBuilder::new(AssertUnwindSafe(|| {
         // SAFETY: no transaction is open; an error in here aborts this one below.
         unsafe {
@@ -48,13 +98,13 @@ pub(super) fn run() -> Result<Batch, Failure> {
             pg_sys::StartTransactionCommand();
             pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
         }
-        let batch = work()?;
+        let done = work()?;
         // SAFETY: ends what was begun above.
         unsafe {
             pg_sys::PopActiveSnapshot();
             pg_sys::CommitTransactionCommand();
         }
-        Ok(batch)
+        Ok(done)
     }))
     .catch_others(|error| Err(Failure::from(error)))
     .execute();
@@ -70,11 +120,20 @@ pub(super) fn run() -> Result<Batch, Failure> {
     done
 }
 
-/// Calls the function as its owner: the superuser's rights are for nobody to borrow.
-fn work() -> Result<Batch, Failure> {
-    let Some(owner) = first::<Oid>(OWNER)? else {
-        return Ok(Batch::NotInstalled);
-    };
+fn owner() -> Result<Option<(Oid, bool)>, Failure> {
+    let found = Spi::connect_mut(|client| {
+        let rows = client.update(OWNER, Some(1), &[])?;
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let (owner, by_job) = rows.first().get_two::<Oid, bool>()?;
+        Ok(owner.zip(by_job))
+    });
+    found.map_err(|error: spi::Error| Failure::from(error))
+}
+
+/// Calls something as the functions' owner: the superuser's rights are for nobody to borrow.
+fn as_owner<T>(owner: Oid, call: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     let (mut user, mut context): (Oid, c_int) = (pg_sys::InvalidOid, 0);
     // SAFETY: plain variables of this process. An error puts them back by aborting the transaction.
     unsafe {
@@ -82,28 +141,35 @@ fn work() -> Result<Batch, Failure> {
         let local = context | pg_sys::SECURITY_LOCAL_USERID_CHANGE as c_int;
         pg_sys::SetUserIdAndSecContext(owner, local);
     }
-    let more = first::<bool>(RUN)?.unwrap_or(false);
+    let answer = call()?;
     // SAFETY: as above.
     unsafe { pg_sys::SetUserIdAndSecContext(user, context) };
-    Ok(Batch::Done { more })
+    Ok(answer)
 }
 
 /// The first column of the first row.
 fn first<T: pgrx::datum::FromDatum + pgrx::datum::IntoDatum>(
     statement: &str,
+    arguments: &[DatumWithOid],
 ) -> Result<Option<T>, Failure> {
     let value = Spi::connect_mut(|client| {
-        let rows = client.update(statement, Some(1), &[])?;
+        let rows = client.update(statement, Some(1), arguments)?;
         if rows.is_empty() {
             return Ok(None);
         }
         rows.first().get_one::<T>()
     });
-    value.map_err(|error: spi::Error| Failure {
-        message: error.to_string(),
-        detail: None,
-        hint: None,
-    })
+    value.map_err(|error: spi::Error| Failure::from(error))
+}
+
+impl From<spi::Error> for Failure {
+    fn from(error: spi::Error) -> Self {
+        Self {
+            message: error.to_string(),
+            detail: None,
+            hint: None,
+        }
+    }
 }
 
 impl From<CaughtError> for Failure {

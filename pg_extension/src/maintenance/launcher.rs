@@ -10,7 +10,9 @@ use pgrx::bgworkers::{
 use pgrx::pg_guard;
 use pgrx::pg_sys::{self, Datum};
 
-use super::{pause_after, process, worker};
+use tasker_rules::rounds::pause_after;
+
+use super::{process, worker};
 use crate::settings;
 
 const LIBRARY: &str = "tasker";

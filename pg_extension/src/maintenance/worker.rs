@@ -1,6 +1,6 @@
 //! The worker of one database: round after round of maintenance.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgrx::bgworkers::BackgroundWorker;
 use pgrx::pg_sys::panic::ErrorReport;
@@ -8,8 +8,10 @@ use pgrx::pg_sys::{self, Datum};
 use pgrx::{PgLogLevel, PgSqlErrorCode};
 use pgrx::{function_name, pg_guard};
 
-use super::batch::{self, Batch, Failure};
-use super::{pause_after, process};
+use tasker_rules::rounds::Troubles;
+
+use super::batch::{self, Batch, Due, Failure};
+use super::process;
 use crate::settings;
 
 /// How PostgreSQL finds the function that the process runs.
@@ -19,6 +21,8 @@ pub(super) const KIND: &str = "tasker maintenance";
 
 /// The longest pause after failures in a row.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Asking what is due, which can fail like a job.
+const LISTING: &str = "list_due_jobs";
 /// How often a database without the extension is looked at.
 const LOOKED_AT_EVERY: Duration = Duration::from_secs(2);
 
@@ -36,14 +40,14 @@ pub extern "C-unwind" fn tasker_maintenance_main(_argument: Datum) {
     process::begin(&name(database), Some(database));
     // SAFETY: the entry that this process was started with.
     let launcher = unsafe { (*pg_sys::MyBgworkerEntry).bgw_notify_pid };
-    let mut said = Said {
+    let mut rounds = Rounds {
         database,
-        last: None,
-        failures: 0,
+        begun: Instant::now(),
+        is_not_installed: false,
+        troubles: Troubles::new(settings::maintenance_interval(), LONGEST_PAUSE),
     };
-    loop {
-        let pause = said.about(&batch::run());
-        // A launcher that has failed is started again, and starts workers of its own.
+    // A launcher that has failed is started again, and starts workers of its own.
+    while let Some(pause) = rounds.next() {
         if !process::wait(pause) || !is_alive(launcher) {
             return;
         }
@@ -56,67 +60,86 @@ fn is_alive(process: pg_sys::pid_t) -> bool {
     unsafe { libc::kill(process, 0) == 0 }
 }
 
-/// What the log has last been told, so that it is told each thing once and not every second.
-struct Said<'a> {
+/// One round after the other, and what the log has been told of them: each thing once, not every second.
+struct Rounds<'a> {
     database: &'a str,
-    last: Option<Trouble>,
-    failures: u32,
+    begun: Instant,
+    is_not_installed: bool,
+    troubles: Troubles<Failure>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Trouble {
-    NotInstalled,
-    Failed(Failure),
-}
-
-impl Said<'_> {
-    /// Tells the log what is new, and gives the pause before the next batch.
-    fn about(&mut self, batch: &Result<Batch, Failure>) -> Duration {
-        match batch {
-            Ok(Batch::Done { more }) => {
-                if self.last.take().is_some() {
-                    pgrx::log!("maintenance of database {} runs again", self.database);
-                }
-                self.failures = 0;
-                if *more {
-                    Duration::ZERO
-                } else {
-                    settings::maintenance_interval()
-                }
-            }
-            Ok(Batch::NotInstalled) => {
-                if self.is_new(Trouble::NotInstalled) {
+impl Rounds<'_> {
+    /// Runs what is due, and gives the pause before the next round; none when the process is told to end.
+    fn next(&mut self) -> Option<Duration> {
+        let jobs = match batch::due() {
+            Ok(Due::Jobs(jobs)) => jobs,
+            Ok(Due::NotInstalled) => {
+                if !self.is_not_installed {
                     pgrx::log!(
                         "database {} has no extension tasker: its maintenance begins when it has",
                         self.database
                     );
                 }
-                self.failures = 0;
-                LOOKED_AT_EVERY
+                self.is_not_installed = true;
+                return Some(LOOKED_AT_EVERY);
             }
-            Err(failure) => {
-                if self.is_new(Trouble::Failed(failure.clone())) {
-                    self.report(failure);
+            Err(failure) => return Some(self.failed(LISTING, failure)),
+        };
+        if std::mem::take(&mut self.is_not_installed) {
+            self.runs_again(LISTING);
+        }
+        for job in self.troubles.keep(&jobs) {
+            self.runs_again(&job);
+        }
+        let mut is_more = false;
+        for job in jobs {
+            if !self.troubles.lets_run(&job, self.begun.elapsed()) {
+                continue;
+            }
+            match batch::run(&job) {
+                Ok(Batch::Done { more }) => {
+                    is_more |= more;
+                    if self.troubles.done(&job) {
+                        self.runs_again(&job);
+                    }
                 }
-                self.failures = self.failures.saturating_add(1);
-                pause_after(
-                    self.failures,
-                    settings::maintenance_interval(),
-                    LONGEST_PAUSE,
-                )
+                Ok(Batch::Busy) => break,
+                Err(failure) => {
+                    self.failed(&job, failure);
+                }
+            }
+            if !process::wait(Duration::ZERO) {
+                return None;
             }
         }
+        Some(if is_more {
+            Duration::ZERO
+        } else {
+            settings::maintenance_interval()
+        })
     }
 
-    fn is_new(&mut self, trouble: Trouble) -> bool {
-        let is_new = self.last.as_ref() != Some(&trouble);
-        self.last = Some(trouble);
-        is_new
+    /// Tells the log of a failure that is new, and gives the pause after it when nothing else can be done.
+    fn failed(&mut self, job: &str, failure: Failure) -> Duration {
+        if self
+            .troubles
+            .failed(job, self.begun.elapsed(), failure.clone())
+        {
+            self.report(job, &failure);
+        }
+        self.troubles.rest_of(job, self.begun.elapsed())
     }
 
-    fn report(&self, failure: &Failure) {
+    fn runs_again(&self, job: &str) {
+        pgrx::log!(
+            "maintenance of database {} runs again: {job}",
+            self.database
+        );
+    }
+
+    fn report(&self, job: &str, failure: &Failure) {
         let message = format!(
-            "maintenance of database {} failed and is tried again until it runs: {}",
+            "maintenance of database {} failed at {job}, which is tried again until it runs: {}",
             self.database, failure.message
         );
         let mut report =

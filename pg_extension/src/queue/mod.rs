@@ -9,8 +9,9 @@
 mod floors;
 mod statements;
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::ffi::CString;
 
 use pgrx::datum::TimestampWithTimeZone;
@@ -29,6 +30,9 @@ use statements::{
 
 /// One claim in so many takes the oldest message first, so that a low priority never starves.
 const OLDEST_FIRST_ONCE_IN: u32 = 10;
+
+/// Queues whose claims are counted at most; then all counts begin anew.
+const MAX_COUNTED: usize = 10_000;
 
 /// Messages that are shown or hidden in one statement, whose time grows with the square of their number.
 const SHOWN_AT_ONCE: usize = 200;
@@ -84,7 +88,7 @@ pub(crate) struct Met {
 }
 
 thread_local! {
-    static CLAIMS: Cell<u32> = const { Cell::new(0) };
+    static CLAIMS: RefCell<HashMap<String, u32>> = RefCell::new(HashMap::new());
 }
 
 /// The queue's table, quoted. A queue that isn't there refuses the call (TK030).
@@ -151,6 +155,24 @@ fn has_prioritised(session: &Session, table: &str) -> Result<bool, Error> {
     Ok(!found.is_empty())
 }
 
+/// Whether this claim of a queue takes the oldest message first. Claims are counted for each queue, or the turn of a worker that is always full would come round to the same of its
+/// queues; and from a number that chance gives, or sessions that claim only once would never have it.
+fn is_turn_of_the_oldest(queue_name: &str, now: TimestampTz) -> bool {
+    CLAIMS.with_borrow_mut(|claims| {
+        if let Some(count) = claims.get_mut(queue_name) {
+            *count = count.wrapping_add(1);
+            return count.is_multiple_of(OLDEST_FIRST_ONCE_IN);
+        }
+        if claims.len() >= MAX_COUNTED {
+            claims.clear();
+        }
+        let microseconds = now.unsigned_abs() % u64::from(OLDEST_FIRST_ONCE_IN);
+        let first = u32::try_from(microseconds).unwrap_or_default() + 1;
+        claims.insert(queue_name.to_owned(), first);
+        first.is_multiple_of(OLDEST_FIRST_ONCE_IN)
+    })
+}
+
 /// Locks visible messages for the handlers without waiting, by priority and then by age. Gives none of a namespace that is paused.
 pub(crate) fn read(
     session: &Session,
@@ -160,14 +182,13 @@ pub(crate) fn read(
     now: TimestampTz,
 ) -> Result<Vec<Met>, Error> {
     let table = table(session, queue.name)?;
-    let claims = CLAIMS.get().wrapping_add(1);
-    CLAIMS.set(claims);
-    let statement =
-        if claims.is_multiple_of(OLDEST_FIRST_ONCE_IN) || !has_prioritised(session, &table)? {
-            &READ_OLDEST
-        } else {
-            &READ_BY_PRIORITY
-        };
+    // Asked for each claim, so that they all cost the same.
+    let by_priority = has_prioritised(session, &table)?;
+    let statement = if by_priority && !is_turn_of_the_oldest(queue.name, now) {
+        &READ_BY_PRIORITY
+    } else {
+        &READ_OLDEST
+    };
     let queue_name = queue.name;
     let floor = floors::of(queue_name, handlers, now);
     let limit = i32::try_from(count).unwrap_or(i32::MAX);
