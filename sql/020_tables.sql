@@ -262,6 +262,66 @@ create table tasker.namespace_grants (
 comment on table tasker.namespace_grants is
   'What roles may do in which namespace, * for all of them. By name, so that the grants mean the same in another cluster, whatever the order in which roles are made there.';
 
+create table tasker.statistics_cursors (
+  incarnation text not null constraint statistics_cursors_pkey primary key,
+  folded_seq bigint not null,
+  as_of timestamptz,
+  rested_at timestamptz,
+  rolled_up_at timestamptz,
+  settled_seq bigint not null,
+  settled_at timestamptz not null,
+  noted_seq bigint not null,
+  noted_xid bigint not null,
+  noted_at timestamptz not null
+);
+comment on table tasker.statistics_cursors is 'One row: up to which number history rows are folded into statistics, and up to which they are settled.';
+
+create table tasker.statistics_buckets (
+  template_id integer not null,
+  starts_at timestamptz not null,
+  number integer not null,
+  completed bigint not null,
+  failed bigint not null,
+  cancelled bigint not null,
+  resolved bigint not null,
+  attempts bigint not null,
+  retries bigint not null,
+  runs bigint not null,
+  run_us bigint not null,
+  longest_run_us bigint not null,
+  run_histogram bigint[] not null,
+  waits bigint not null,
+  wait_us bigint not null,
+  constraint statistics_buckets_pkey primary key (template_id, starts_at, number)
+) with (fillfactor = 70);
+comment on table tasker.statistics_buckets is
+  'Figures of a span of time, for each step of a template by its number; 0 is the task itself.';
+
+create table tasker.slowest_runs (
+  template_id integer not null,
+  is_task boolean not null,
+  starts_at timestamptz not null,
+  run_us bigint not null,
+  key uuid not null,
+  attempt integer,
+  attempts_used integer,
+  state text not null,
+  started_at timestamptz,
+  finished_at timestamptz not null
+);
+comment on table tasker.slowest_runs is 'The slowest steps and tasks of each span of time and template.';
+-- the slowest of a template since a time; which of a span are too many
+create index slowest_runs_idx on tasker.slowest_runs (template_id, is_task, starts_at, run_us);
+
+create table tasker.state_counts (
+  template_id integer not null,
+  is_task boolean not null,
+  state text not null,
+  count bigint not null,
+  constraint state_counts_pkey primary key (template_id, is_task, state)
+) with (fillfactor = 70);
+comment on table tasker.state_counts is 'How many steps and tasks of a template are in each state that is neither terminal nor pending, as of how far history is folded.';
+
 -- Tables of an extension are dumped only if registered for it.
 do $dump$
 declare

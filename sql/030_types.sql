@@ -219,3 +219,53 @@ create type tasker.event as (
   template_name text
 );
 comment on type tasker.event is 'A state change as list_events shows it; without step_uuid it is the task''s.';
+
+create type tasker.step_statistics as (
+  namespace text,
+  template_name text,
+  template_version text,
+  step_name text,
+  completed bigint,
+  failed bigint,
+  cancelled bigint,
+  resolved bigint,
+  failure_share double precision,
+  attempts bigint,
+  retries bigint,
+  avg_wait_ms double precision,
+  avg_run_ms double precision,
+  p50_run_ms double precision,
+  p95_run_ms double precision,
+  p99_run_ms double precision,
+  max_run_ms double precision,
+  since timestamptz,
+  as_of timestamptz
+);
+comment on type tasker.step_statistics is 'The figures of a template''s tasks (without step_name) or of one of its steps, from since to as_of.';
+
+create type tasker.slow_step as (
+  step_uuid uuid,
+  task_uuid uuid,
+  namespace text,
+  template_name text,
+  template_version text,
+  name text,
+  duration_ms double precision,
+  attempts_used integer,
+  state text,
+  started_at timestamptz,
+  finished_at timestamptz
+);
+comment on type tasker.slow_step is 'One of the slowest steps; its duration is that of its last attempt, its state the one in which that left it.';
+
+create type tasker.slow_task as (
+  task_uuid uuid,
+  namespace text,
+  template_name text,
+  template_version text,
+  duration_ms double precision,
+  state text,
+  started_at timestamptz,
+  finished_at timestamptz
+);
+comment on type tasker.slow_task is 'One of the slowest tasks, from its start to its end.';

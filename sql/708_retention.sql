@@ -215,6 +215,7 @@ begin
   execute format('delete from tasker.idempotency_keys i
     where i.task_uuid >= $1 and i.task_uuid < $2 and not exists (select from tasker.%I k where k.task_uuid = i.task_uuid)', 'tasks_' || p_suffix || '_kept')
   using tasker._partition_bound(p_starts_on), tasker._partition_bound(p_ends_on);
+  perform tasker._fold_leaving(p_suffix);
   is_kept := tasker._exchange_partitions(p_suffix, p_starts_on, p_ends_on);
 end
 $function$;
@@ -233,6 +234,7 @@ comment on function tasker._look_again(text, timestamptz, text) is 'Notes when a
 create function tasker._drop_partitions(p_now timestamptz) returns bigint
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
+  v_most_unfolded constant bigint := 1000000;
   v_range record;
   v_done record;
   v_code text;
@@ -241,6 +243,10 @@ begin
   select r.* into v_range from tasker._due_range(p_now) r;
   -- An older snapshot would not show all that has to be copied.
   if not found or current_setting('transaction_isolation') <> 'read committed' then
+    return 0;
+  end if;
+  -- What leaves is folded into the statistics first: in the exchange only what little has not been.
+  if tasker._statistics_lag() > v_most_unfolded then
     return 0;
   end if;
   begin

@@ -6,7 +6,8 @@ create function tasker._maintenance_jobs() returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $function$
   -- In their order. find_late_work comes before the four that do what it found. drop_partitions may hold the strongest locks until its transaction ends.
   select array['make_missing_queues', 'make_partitions', 'start_due_tasks', 'start_held_tasks', 'evaluate', 'find_late_work', 'end_leases', 'time_out_attempts',
-    'time_out_tasks', 'send_lost_messages', 'bulk_jobs', 'note_event_floor', 'forget_answers', 'forget_workers', 'drop_partitions', 'end_round']
+    'time_out_tasks', 'send_lost_messages', 'bulk_jobs', 'note_event_floor', 'forget_answers', 'forget_workers', 'fold_statistics', 'roll_up_statistics', 'drop_partitions',
+    'end_round']
 $function$;
 comment on function tasker._maintenance_jobs() is 'The jobs of maintenance, in the order in which a round does them.';
 
@@ -43,6 +44,10 @@ begin
       return exists (select from tasker.finish_requests f where f.answered_at < p_now - interval '1 hour');
     when 'forget_workers' then
       return exists (select from tasker.workers w where greatest(w.last_seen_at, w.retired_at) < p_now - tasker._workers_are_forgotten_after());
+    when 'fold_statistics' then
+      return tasker._statistics_are_due(p_now);
+    when 'roll_up_statistics' then
+      return exists (select from tasker.statistics_cursors c where c.rolled_up_at is distinct from date_trunc('hour', p_now, 'UTC'));
     when 'drop_partitions' then
       return exists (select from tasker._due_range(p_now));
     when 'end_round' then
@@ -75,6 +80,8 @@ begin
     when 'note_event_floor' then perform tasker._note_event_floor(); processed := 0; more := false;
     when 'forget_answers' then processed := tasker._forget_answers(p_batch, p_now); more := processed = p_batch;
     when 'forget_workers' then processed := tasker._forget_workers(p_batch, p_now); more := processed = p_batch;
+    when 'fold_statistics' then select f.processed, f.more into _run_job.processed, _run_job.more from tasker._fold_statistics(p_batch, p_now) f;
+    when 'roll_up_statistics' then processed := tasker._roll_up_statistics(p_now); more := false;
     when 'drop_partitions' then processed := tasker._drop_partitions(p_now); more := processed > 0;
     when 'end_round' then perform tasker._end_round(p_now); processed := 0; more := false;
   end case;

@@ -7,24 +7,42 @@ $function$;
 comment on function tasker.version() is 'Gives the version of the installed extension.';
 
 create function tasker.queue_stats()
-returns table (namespace text, queue_name text, visible bigint, hidden bigint, oldest_message_age_seconds double precision)
-language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+returns table (namespace text, queue_name text, visible bigint, hidden bigint, oldest_message_age_seconds double precision, enqueued bigint, in_progress bigint,
+  waiting_for_retry bigint, as_of timestamptz)
+language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_sort = off set jit = off as $function$
 declare
   v_now timestamptz := tasker._now();
+  -- A longer queue isn't counted: its figures are those of the states.
+  v_most constant integer := 10000;
   v_namespace record;
+  v_seen record;
 begin
+  as_of := tasker._statistics_as_of();
   for v_namespace in select n.name, n.queue_name from tasker.namespaces n where tasker._may(n.name, 'read') order by n.name loop
     perform tasker._raise_refused(tasker._queue_problem(v_namespace.queue_name));
-    return query execute format(
-      'select $1::text, $2::text, count(*) filter (where m.vt <= $3), count(*) filter (where m.vt > $3),
-         extract(epoch from $3 - min(m.enqueued_at))::double precision
-       from pgmq.%I m', 'q_' || v_namespace.queue_name)
-    using v_namespace.name, v_namespace.queue_name, v_now;
+    execute format(
+      'select count(*) as messages, count(*) filter (where m.vt <= $1) as visible, extract(epoch from $1 - min(m.enqueued_at))::double precision as age
+       from (select m.vt, m.enqueued_at from pgmq.%I m order by m.vt limit $2) m', 'q_' || v_namespace.queue_name)
+    into v_seen using v_now, v_most + 1;
+    namespace := v_namespace.name;
+    queue_name := v_namespace.queue_name;
+    oldest_message_age_seconds := v_seen.age;
+    select c.enqueued, c.in_progress, c.waiting_for_retry into queue_stats.enqueued, queue_stats.in_progress, queue_stats.waiting_for_retry
+    from tasker._state_counts(v_namespace.name) c;
+    if v_seen.messages <= v_most then
+      visible := v_seen.visible;
+      hidden := v_seen.messages - v_seen.visible;
+    else
+      visible := greatest(v_seen.visible, enqueued);
+      hidden := greatest(v_seen.messages - v_seen.visible, in_progress + waiting_for_retry);
+    end if;
+    return next;
   end loop;
 end
 $function$;
 comment on function tasker.queue_stats() is
-  'Gives for each namespace''s queue how many messages are visible and hidden and the age of the oldest in seconds; its cost follows the queues, not the history. Errors: TK030.';
+  'Gives for each namespace''s queue how many messages are visible and hidden and the age of the oldest in seconds, and how many of its steps are in the states that have one, as of the time given. '
+  'Of more than 10,000 messages the counts are those of the states, and the age is that of the oldest of those visible first. Errors: TK030.';
 
 create function tasker._unserved_handlers(p_now timestamptz) returns text[]
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
@@ -75,6 +93,7 @@ begin
     case cardinality(v_unserved) when 0 then 'a live worker serves every handler that is waited for'
       else 'no live worker serves ' || array_to_string(v_unserved[1:10], ', ') || '; tasker.list_workers() shows who lives' end;
   return query select e.name, e.ok, e.detail from tasker._events_health() e;
+  return query select s.name, s.ok, s.detail from tasker._statistics_health() s;
   return query select 'maintenance', m.ok, m.detail from tasker._maintenance_health(tasker._now()) m;
 end
 $function$;

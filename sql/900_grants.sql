@@ -28,7 +28,7 @@ do $grants$
 declare
   v_reader constant text[] := array['list_templates', 'get_template', 'validate_template', 'get_task', 'list_tasks', 'list_steps', 'get_step',
     'task_history', 'step_history', 'task_graph', 'queue_stats', 'health', 'version',
-    'explain_task', 'list_workers', 'list_namespaces'];
+    'explain_task', 'list_workers', 'list_namespaces', 'statistics', 'slowest_steps', 'slowest_tasks'];
   v_client constant text[] := array['create_task', 'create_tasks', 'get_task', 'list_tasks', 'list_steps', 'get_step', 'task_history', 'step_history',
     'task_graph', 'list_templates', 'get_template', 'validate_template', 'health', 'version', 'explain_task'];
   v_worker constant text[] := array['claim_steps', 'finish_steps', 'complete_step', 'fail_step', 'extend_leases', 'register_worker', 'worker_heartbeat',

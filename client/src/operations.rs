@@ -1,5 +1,6 @@
 //! Queues, health, maintenance, verification.
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::FromRow;
 use uuid::Uuid;
@@ -7,8 +8,8 @@ use uuid::Uuid;
 use crate::connection::Client;
 use crate::error::Error;
 
-const QUEUE_STATS: &str = "select namespace, queue_name, visible, hidden, oldest_message_age_seconds \
-    from tasker.queue_stats()";
+const QUEUE_STATS: &str = "select namespace, queue_name, visible, hidden, oldest_message_age_seconds, enqueued, \
+    in_progress, waiting_for_retry, as_of from tasker.queue_stats()";
 
 /// The queue of one namespace.
 #[derive(Debug, Clone, PartialEq, Serialize, FromRow)]
@@ -23,6 +24,14 @@ pub struct QueueStats {
     pub hidden: i64,
     /// The age of the oldest message.
     pub oldest_message_age_seconds: Option<f64>,
+    /// Steps that are enqueued.
+    pub enqueued: i64,
+    /// Steps that are in progress.
+    pub in_progress: i64,
+    /// Steps that wait for a retry.
+    pub waiting_for_retry: i64,
+    /// The time up to which the states of steps are counted; `None` before maintenance has counted any.
+    pub as_of: Option<DateTime<Utc>>,
 }
 
 /// What one job of a maintenance run did.

@@ -28,6 +28,9 @@ extension_sql_file!(
         graph::_dependencies,
         graph::_steps_behind,
         graph::_satisfies_dependents,
+        histogram::_histogram,
+        histogram::_sum_histograms,
+        histogram::_percentile,
         keys::_task_uuids,
         keys::_first_task_uuid,
         keys::_step_uuid,
@@ -49,6 +52,7 @@ extension_sql_file!(
         settings::_max_batch,
         settings::_partition_days,
         settings::_retention_days,
+        settings::_statistics_days,
         settings::_export_function,
         states::_next_task_state,
         states::_unroll_task,
@@ -107,7 +111,15 @@ extension_sql_file!(
 extension_sql_file!("../../sql/640_events.sql", requires = ["635_stale_tasks"]);
 extension_sql_file!("../../sql/650_namespaces.sql", requires = ["640_events"]);
 extension_sql_file!("../../sql/660_explain.sql", requires = ["650_namespaces"]);
-extension_sql_file!("../../sql/690_bulk.sql", requires = ["660_explain"]);
+extension_sql_file!(
+    "../../sql/670_fold_statistics.sql",
+    requires = ["660_explain"]
+);
+extension_sql_file!(
+    "../../sql/675_statistics.sql",
+    requires = ["670_fold_statistics"]
+);
+extension_sql_file!("../../sql/690_bulk.sql", requires = ["675_statistics"]);
 extension_sql_file!("../../sql/700_maintenance.sql", requires = ["690_bulk"]);
 extension_sql_file!(
     "../../sql/705_lifecycle.sql",

@@ -16,6 +16,7 @@ mod compiled;
 mod engine;
 mod error;
 mod graph;
+mod histogram;
 mod install;
 mod keys;
 mod lifecycle;

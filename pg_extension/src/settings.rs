@@ -43,6 +43,9 @@ static EVALUATION: GucSetting<Evaluation> = GucSetting::<Evaluation>::new(Evalua
 /// can still be looked at, and a disk doesn't fill up by itself.
 static RETENTION_DAYS: GucSetting<i32> = GucSetting::<i32>::new(30);
 
+/// `tasker.statistics_days`: how many days statistics are kept, whatever is kept of the tasks; 0 keeps them for ever. 400: this month can be compared with the same one last year.
+static STATISTICS_DAYS: GucSetting<i32> = GucSetting::<i32>::new(400);
+
 /// `tasker.export_function`: the function that is given what leaves before it does. Empty: nobody asks for it.
 static EXPORT_FUNCTION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
@@ -155,6 +158,16 @@ pub(crate) fn define() {
         c"Function that is given the rows that leave, table by table.",
         c"By schema and name; its parameters are (regclass, timestamptz, timestamptz). It runs with the rights of the extension's owner.",
         &EXPORT_FUNCTION,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"tasker.statistics_days",
+        c"Days for which statistics are kept.",
+        c"0 keeps them for ever.",
+        &STATISTICS_DAYS,
+        0,
+        36_500,
         GucContext::Suset,
         GucFlags::default(),
     );
@@ -343,6 +356,12 @@ fn _partition_days() -> i32 {
 #[pg_extern(stable, parallel_safe)]
 fn _retention_days() -> i32 {
     RETENTION_DAYS.get()
+}
+
+/// The setting `tasker.statistics_days`.
+#[pg_extern(stable, parallel_safe)]
+fn _statistics_days() -> i32 {
+    STATISTICS_DAYS.get()
 }
 
 /// The setting `tasker.export_function`; null when it is empty.

@@ -8,6 +8,7 @@
 //! - [`graph`]: a template compiled to numbered steps
 //! - [`retry`]: how long to wait after a failure
 //! - [`rounds`]: which jobs of maintenance failed, and when each is tried again
+//! - [`histogram`]: durations counted in bins, and their percentiles
 //! - [`schema`]: JSON Schemas of contexts and results
 //! - [`key`]: the keys of tasks and steps, and the sort key of versions
 //! - [`privilege`]: what a role may do in which namespace
@@ -21,6 +22,7 @@ mod path;
 pub mod error_code;
 pub mod finding;
 pub mod graph;
+pub mod histogram;
 pub mod history;
 pub mod key;
 pub mod payload;

@@ -8,6 +8,7 @@
 //! - [`Scenario`]: the SQL functions in a transaction that is rolled back, with the clock moved by hand
 //! - [`eventually`]: waits for a condition, not for a time
 //! - [`examples`]: the example templates
+//! - [`figures`]: work committed with the clock moved, and its statistics
 //! - [`following`]: tasks created and followed
 //! - [`http`]: requests to the server
 //! - [`command`]: the command line
@@ -22,6 +23,7 @@ pub mod command;
 pub mod counting;
 mod database;
 pub mod examples;
+pub mod figures;
 mod folders;
 pub mod following;
 pub mod http;

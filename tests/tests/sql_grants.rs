@@ -62,7 +62,10 @@ const GRANTS: &str = "
     run_maintenance_job     admin operator -      -      -
     list_due_jobs           admin operator -      -      -
     set_namespace           admin -        -      -      -
+    slowest_steps           admin operator -      -      reader
+    slowest_tasks           admin operator -      -      reader
     stale_tasks             admin operator -      -      reader
+    statistics              admin operator -      -      reader
     step_history            admin operator client -      reader
     task_graph              admin operator client -      reader
     task_history            admin operator client -      reader

@@ -68,7 +68,10 @@ const TABLE: &str = r#"
     run_maintenance         -       -        ()
     run_maintenance_job     -       -        ('forget_answers')
     set_namespace           operate refused  ('theirs', '{}')
+    slowest_steps           read    left_out ()
+    slowest_tasks           read    left_out ()
     stale_tasks             read    left_out ()
+    statistics              read    left_out ()
     step_history            read    hidden   ({held})
     task_graph              read    hidden   ({running})
     task_history            read    hidden   ({running})
@@ -183,6 +186,9 @@ async fn prepared() -> anyhow::Result<(Scenario, Keys)> {
     let mut sql = Scenario::new().await?;
     fill(&mut sql, "mine").await?;
     let keys = fill(&mut sql, "theirs").await?;
+    // Maintenance folds what is committed.
+    sql.run("select tasker._fold(0, 9223372036854775807, null)")
+        .await?;
     sql.run(
         "create role tenant;
          grant usage on schema tasker to tenant;
