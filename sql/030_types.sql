@@ -146,6 +146,18 @@ create type tasker._new_step as (
   msg_id bigint
 );
 
+-- The library of 0.1.0 sends messages with it, in sessions that began before an update.
+create type tasker._message as (
+  task_uuid uuid,
+  step_uuid uuid,
+  attempt integer,
+  handler text,
+  priority integer,
+  correlation_id uuid,
+  vt timestamptz,
+  msg_id bigint
+);
+
 create type tasker._step_message as (
   step_uuid uuid,
   msg_id bigint
@@ -269,3 +281,5 @@ create type tasker.slow_task as (
   finished_at timestamptz
 );
 comment on type tasker.slow_task is 'One of the slowest tasks, from its start to its end.';
+-- Made anew by each upgrade script too: its object id tells the library which edition of all this it meets (pg_extension/src/edition.rs).
+create type tasker._edition as ();

@@ -51,7 +51,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DbCommand {
-    /// Install PGMQ and the extension where they are missing; safe to repeat
+    /// Install PGMQ and the extension where they are missing, update an older extension; safe to repeat
     Init,
 }
 

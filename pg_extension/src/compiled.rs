@@ -1,7 +1,7 @@
 //! The compiled templates of this backend, read once each and kept.
 //!
-//! A registered template never changes, so what is kept never grows stale; only when the extension itself was dropped and made again, which shows in the
-//! table's object id, everything is read anew. What is kept is bounded by the number of steps.
+//! A registered template never changes, so what is kept never grows stale; only in another edition of the extension everything is read anew. What is kept is
+//! bounded by the number of steps.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
@@ -13,6 +13,7 @@ use tasker_rules::graph::{CompiledStep, CompiledTemplate};
 use tasker_rules::key::number_of;
 use tasker_rules::schema::Schema;
 
+use crate::edition::edition;
 use crate::error::Error;
 
 /// Kept at most, over all templates; a compiled step takes about a kilobyte.
@@ -30,31 +31,22 @@ pub(crate) struct Kept {
 }
 
 struct Cache {
-    table: pg_sys::Oid,
+    edition: pg_sys::Oid,
     steps: usize,
     templates: HashMap<i32, Rc<Kept>>,
 }
 
 thread_local! {
-    static CACHE: RefCell<Cache> = RefCell::new(Cache { table: pg_sys::InvalidOid, steps: 0, templates: HashMap::new() });
-}
-
-/// The object id of the table of templates; another one after the extension was dropped and made again.
-pub(crate) fn table() -> pg_sys::Oid {
-    // SAFETY: look-ups in the system's caches by names that end in a zero byte.
-    unsafe {
-        let schema = pg_sys::get_namespace_oid(c"tasker".as_ptr(), true);
-        pg_sys::get_relname_relid(c"templates".as_ptr(), schema)
-    }
+    static CACHE: RefCell<Cache> = RefCell::new(Cache { edition: pg_sys::InvalidOid, steps: 0, templates: HashMap::new() });
 }
 
 /// The template of a key.
 pub(crate) fn template(id: i32) -> Result<Rc<Kept>, Error> {
-    let table = table();
+    let edition = edition();
     let kept = CACHE.with_borrow_mut(|cache| {
-        if cache.table != table {
+        if cache.edition != edition {
             *cache = Cache {
-                table,
+                edition,
                 steps: 0,
                 templates: HashMap::new(),
             };

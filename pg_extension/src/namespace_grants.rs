@@ -14,7 +14,7 @@ use tasker_rules::privilege::{EVERY_NAMESPACE, Privilege, Rights};
 use crate::error::Error;
 use crate::statements::{Session, Statement, session};
 use crate::values::{self, Value};
-use crate::{actor, compiled, settings};
+use crate::{actor, edition, settings};
 
 /// From a role to what it is a member of: other roles' grants, however many, aren't looked at.
 const GRANTED: Statement = Statement {
@@ -84,7 +84,7 @@ fn needs_no_grant(role: pg_sys::Oid) -> bool {
     unsafe {
         pg_sys::superuser_arg(role)
             || (admin != pg_sys::InvalidOid && pg_sys::has_privs_of_role(role, admin))
-            || owns(compiled::table(), role)
+            || edition::relation(c"templates").is_some_and(|table| owns(table, role))
     }
 }
 
@@ -154,6 +154,10 @@ fn read(session: &Session, role: pg_sys::Oid) -> Result<Rights, Error> {
         for &privilege in Privilege::ALL {
             rights.add(EVERY_NAMESPACE, privilege);
         }
+        return Ok(rights);
+    }
+    // A schema that hasn't got it yet grants nothing.
+    if edition::relation(c"namespace_grants").is_none() {
         return Ok(rights);
     }
     let granted = [Value::oid(role)];

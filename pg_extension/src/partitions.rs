@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use pgrx::pg_sys::{self, TimestampTz};
 
+use crate::edition::relation;
 use crate::error::Error;
 use crate::keys;
 use crate::statements::{Session, Statement};
@@ -163,12 +164,7 @@ impl Partition {
 
     /// Its partition of the steps, if there is one.
     fn table(&self) -> Option<pg_sys::Oid> {
-        // SAFETY: look-ups in the system's caches by names that end in a zero byte.
-        unsafe {
-            let schema = pg_sys::get_namespace_oid(c"tasker".as_ptr(), true);
-            let table = pg_sys::get_relname_relid(self.relation.as_ptr(), schema);
-            // One that was detached is a table like any other.
-            (table != pg_sys::InvalidOid && pg_sys::get_rel_relispartition(table)).then_some(table)
-        }
+        // SAFETY: a look-up in the system's caches. One that was detached is a table like any other.
+        relation(&self.relation).filter(|&table| unsafe { pg_sys::get_rel_relispartition(table) })
     }
 }

@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::{Spi, spi};
 
-use crate::compiled;
+use crate::edition::edition;
 use crate::error::Error;
 use crate::planner::Pinned;
 use crate::values::{Row, Value, array_type};
@@ -38,7 +38,7 @@ thread_local! {
 
 /// Runs `work` in a session.
 pub(crate) fn session<T>(work: impl FnOnce(&Session) -> Result<T, Error>) -> Result<T, Error> {
-    forget_if_made_anew();
+    let _open = Open::another();
     Spi::connect_mut(|_| {
         let session = Session {
             _pinned: Pinned::new(),
@@ -118,13 +118,37 @@ impl Session {
     }
 }
 
-/// After the extension was dropped and made again, the types that plans were made with are others.
-fn forget_if_made_anew() {
-    thread_local! {
-        static MADE: Cell<Oid> = const { Cell::new(pg_sys::InvalidOid) };
+/// A session that is open; there may be one within another, when a statement calls a function that calls the library.
+struct Open;
+
+thread_local! {
+    static OPEN: Cell<u32> = const { Cell::new(0) };
+}
+
+impl Open {
+    fn another() -> Self {
+        // A plan of a session around this one is being run: it can't be forgotten now.
+        if OPEN.get() == 0 {
+            forget_other_editions();
+        }
+        OPEN.set(OPEN.get() + 1);
+        Self
     }
-    let table = compiled::table();
-    if MADE.replace(table) != table {
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        OPEN.set(OPEN.get() - 1);
+    }
+}
+
+/// In another edition of the extension, the types that plans were made with may be others.
+fn forget_other_editions() {
+    thread_local! {
+        static KNOWN: Cell<Oid> = const { Cell::new(pg_sys::InvalidOid) };
+    }
+    let edition = edition();
+    if KNOWN.replace(edition) != edition {
         for (_, plan) in KEPT.take() {
             // SAFETY: kept by this module, and nobody else knows of it.
             unsafe { pg_sys::SPI_freeplan(plan.as_ptr()) };

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,7 +13,7 @@ use tasker_client::{Client, ConnectOptions};
 use tokio::sync::OnceCell;
 
 use crate::folders::{is_left_over, project, test_folder, unique_name};
-use crate::stamp::{installed_folder, stamp};
+use crate::stamp::{installed_folder, is_installed, stamp};
 
 /// The prepared database that test databases are copies of.
 pub(crate) const TEMPLATE: &str = "tasker_template";
@@ -27,8 +28,17 @@ pub fn bin_dir() -> anyhow::Result<PathBuf> {
 
 /// The bin folder of a second copy of the same PostgreSQL, where PGMQ is to be had as an extension.
 pub fn bin_dir_with_pgmq() -> anyhow::Result<PathBuf> {
+    bin_dir_with_pgmq_of(major_version()?)
+}
+
+/// The same of another PostgreSQL, which the extension is installed for.
+pub fn bin_dir_with_pgmq_of(version: u32) -> anyhow::Result<PathBuf> {
+    said_by_install("--with-pgmq", version)
+}
+
+fn said_by_install(action: &str, version: u32) -> anyhow::Result<PathBuf> {
     let output = Command::new(project()?.join("pg_extension/install"))
-        .args(["--with-pgmq", &major_version()?.to_string()])
+        .args([action, &version.to_string()])
         .output()
         .context("can't run pg_extension/install")?;
     ensure!(
@@ -37,6 +47,13 @@ pub fn bin_dir_with_pgmq() -> anyhow::Result<PathBuf> {
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
+}
+
+/// The bin folder of the private install of another PostgreSQL. Fails when the extension isn't installed there.
+pub fn bin_dir_of(version: u32) -> anyhow::Result<PathBuf> {
+    let bin_dir = said_by_install("--where", version)?;
+    is_installed(&bin_dir)?;
+    Ok(bin_dir)
 }
 
 /// The major version of the PostgreSQL that is tested on.
@@ -260,6 +277,17 @@ impl OwnCluster {
         session.execute("select pg_reload_conf()").await?;
         session.close().await?;
         Ok(Self { cluster })
+    }
+
+    /// A command in the cluster's folder, as the account that owns its data.
+    pub fn command(&self, program: &str) -> anyhow::Result<Command> {
+        let owner = std::fs::metadata(self.cluster.folder().join("data"))?;
+        let mut command = Command::new(self.cluster.program(program));
+        command
+            .uid(owner.uid())
+            .gid(owner.gid())
+            .current_dir(self.cluster.folder());
+        Ok(command)
     }
 
     /// The address of the database `tasker`. It changes only when something else takes the port while the server is down.

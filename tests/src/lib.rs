@@ -12,33 +12,46 @@
 //! - [`following`]: tasks created and followed
 //! - [`http`]: requests to the server
 //! - [`command`]: the command line
+//! - [`catalogue`]: what the catalogue says of the extension, and how two databases differ in it
+//! - [`weeks`]: the work of several weeks
+//! - [`flight`]: work in every state, to be finished after something has happened to the database
+//! - [`contents`]: what is in the tables
+//! - [`releases`]: databases of versions that were released
+//! - [`mix`]: a bit of everything that callers do
 //! - [`partitions`]: the partitions as the catalogue shows them
 //! - [`tokens`]: SQL cut into tokens
 //!
 //! `TASKER_TEST_PG_BIN` names the bin folder of the PostgreSQL to test on; without it, it is the project's private install.
 //! The extension and the programs must be built before: `tests/run` does both.
 
+pub mod catalogue;
 mod cluster;
 pub mod command;
+pub mod contents;
 pub mod counting;
 mod database;
 pub mod examples;
 pub mod figures;
+pub mod flight;
 mod folders;
 pub mod following;
 pub mod http;
+pub mod mix;
 pub mod model;
 pub mod partitions;
 mod program;
+pub mod releases;
 pub mod scenario;
 mod signals;
 mod stage;
 mod stamp;
 pub mod tokens;
 mod waiting;
+pub mod weeks;
 
 pub use cluster::{
-    OwnCluster, bin_dir, bin_dir_with_pgmq, has_statement_statistics, major_version,
+    OwnCluster, bin_dir, bin_dir_of, bin_dir_with_pgmq, bin_dir_with_pgmq_of,
+    has_statement_statistics, major_version,
 };
 pub use database::TestDatabase;
 pub use folders::ScratchFolder;

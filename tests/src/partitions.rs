@@ -36,12 +36,12 @@ const PARTITIONS: &str = "select c.relname::text, d.days[1], d.days[2] \
       from regexp_matches(pg_get_expr(c.relpartbound, c.oid), '''([0-9a-f-]{36})''', 'g') b(bound)) d \
     where i.inhparent = ('tasker.' || $1)::regclass order by 2";
 
-/// What a partition is made of, its own name left out.
-const SHAPES: &str = "select p.relname::text, count(distinct replace(jsonb_build_object( \
+/// What a partition is made of, its own name left out. That a column is not null is told by the column: PostgreSQL 18 names that too, and after `pg_upgrade` otherwise.
+const SHAPES: &str = "select p.relname::text, array_agg(distinct replace(jsonb_build_object( \
       'columns', (select jsonb_agg(jsonb_build_array(a.attname, a.atttypid::regtype, a.attnotnull, a.attstorage, a.attcompression, pg_get_expr(d.adbin, d.adrelid)) order by a.attname) \
         from pg_attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped), \
       'indexes', (select jsonb_agg(pg_get_indexdef(x.indexrelid) order by pg_get_indexdef(x.indexrelid)) from pg_index x where x.indrelid = c.oid), \
-      'constraints', (select jsonb_agg(k.conname || ' ' || pg_get_constraintdef(k.oid) order by k.conname) from pg_constraint k where k.conrelid = c.oid), \
+      'constraints', (select jsonb_agg(k.conname || ' ' || pg_get_constraintdef(k.oid) order by k.conname) from pg_constraint k where k.conrelid = c.oid and k.contype <> 'n'), \
       'options', c.reloptions, 'owner', c.relowner::regrole, 'rights', c.relacl)::text, substring(c.relname from 'p\\d{8}_\\d{8}$'), '')) as shapes \
     from pg_inherits i join pg_class c on c.oid = i.inhrelid join pg_class p on p.oid = i.inhparent \
     where p.relnamespace = 'tasker'::regnamespace and p.relkind = 'p' group by 1 order by 1";
@@ -72,9 +72,12 @@ pub async fn ranges(session: &mut PgConnection) -> anyhow::Result<Vec<Range>> {
 
 /// Requires that the partitions of a table differ in nothing but their names and what they hold.
 pub async fn have_one_shape(session: &mut PgConnection) -> anyhow::Result<()> {
-    let shapes: Vec<(String, i64)> = sqlx::query_as(SHAPES).fetch_all(session).await?;
-    let expected = TABLES.map(|table| (table.to_owned(), 1));
-    ensure!(shapes == expected, "the shapes of each table: {shapes:?}");
+    let shapes: Vec<(String, Vec<String>)> = sqlx::query_as(SHAPES).fetch_all(session).await?;
+    let tables: Vec<&str> = shapes.iter().map(|(table, _)| table.as_str()).collect();
+    ensure!(tables == TABLES, "{tables:?} have partitions");
+    for (table, shapes) in &shapes {
+        ensure!(shapes.len() == 1, "the shapes of {table}: {shapes:#?}");
+    }
     Ok(())
 }
 

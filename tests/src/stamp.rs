@@ -12,13 +12,7 @@ use crate::folders::project;
 /// A text that differs when the server, the installed extension or the migrations differ.
 pub(crate) fn stamp(bin_dir: &Path) -> anyhow::Result<String> {
     let mut text = format!("{}\n", bin_dir.display());
-    let extension = installed_folder(bin_dir, "--sharedir")?.join("extension");
-    let library = installed_folder(bin_dir, "--pkglibdir")?.join("tasker.so");
-    ensure!(
-        library.exists() && extension.join("tasker.control").exists(),
-        "the extension isn't installed in {}: run pg_extension/install",
-        bin_dir.display()
-    );
+    let (extension, library) = is_installed(bin_dir)?;
     let mut files = vec![library, bin_dir.join("postgres")];
     files.extend(sql_files(&extension, "tasker--")?);
     files.extend(sql_files(&project()?.join("migrations"), "")?);
@@ -34,6 +28,18 @@ pub(crate) fn stamp(bin_dir: &Path) -> anyhow::Result<String> {
         )?;
     }
     Ok(text)
+}
+
+/// Requires that the extension is installed in a PostgreSQL; gives the folder of its scripts, and its library.
+pub(crate) fn is_installed(bin_dir: &Path) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let extension = installed_folder(bin_dir, "--sharedir")?.join("extension");
+    let library = installed_folder(bin_dir, "--pkglibdir")?.join("tasker.so");
+    ensure!(
+        library.exists() && extension.join("tasker.control").exists(),
+        "the extension isn't installed in {}: run pg_extension/install and the version of that PostgreSQL",
+        bin_dir.display()
+    );
+    Ok((extension, library))
 }
 
 /// One of the folders that `pg_config` tells.

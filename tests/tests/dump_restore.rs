@@ -8,8 +8,12 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection, PgPool};
 use tasker_client::{ClaimRequest, Client, ConnectOptions, Definition, NewTask};
+use tasker_tests::contents::contents;
 use tasker_tests::following::{completed, create, new_task, step, verified};
 use tasker_tests::partitions::{have_one_shape, ranges};
+use tasker_tests::weeks::{
+    TWO, WEEKS, create_two, filled_over_weeks, move_clock, states, work_off,
+};
 use tasker_tests::{OwnCluster, Program, ScratchFolder, bin_dir, bin_dir_with_pgmq, examples};
 use tokio::process::Command;
 use uuid::Uuid;
@@ -94,21 +98,6 @@ async fn filled(own: &OwnCluster, client: &Client) -> anyhow::Result<Tasks> {
         pending,
         cancelled,
     })
-}
-
-/// Every row of Tasker's own tables, as text.
-async fn contents(pool: &PgPool) -> anyhow::Result<Vec<Value>> {
-    let tables: Vec<String> = sqlx::query_scalar("select relname::text from pg_class where relnamespace = 'tasker'::regnamespace and relkind = 'r' order by 1")
-        .fetch_all(pool)
-        .await?;
-    let mut contents = Vec::new();
-    for table in tables {
-        let query = format!(
-            "select jsonb_build_object('table', '{table}', 'rows', coalesce(jsonb_agg(to_jsonb(t) order by to_jsonb(t)::text), '[]')) from tasker.{table} t"
-        );
-        contents.push(sqlx::query_scalar(&query).fetch_one(pool).await?);
-    }
-    Ok(contents)
 }
 
 fn succeeded(output: Output) -> anyhow::Result<Output> {
@@ -244,86 +233,12 @@ async fn a_dump_in_the_custom_format_restores_the_same() -> anyhow::Result<()> {
     verified(&client).await
 }
 
-const TWO: &str = "{name: two, version: 1.0.0, steps: [\
-    {name: a, handler: {callable: t}}, {name: b, handler: {callable: t}, dependencies: [a]}]}";
-
-/// The weeks, from the current one, that have tasks. The last one's are due to leave.
-const WEEKS: [i32; 4] = [0, -2, -4, -9];
-
-/// Moves a session's clock to so many weeks from now.
-async fn move_clock(session: &mut PgConnection, weeks: i32) -> anyhow::Result<()> {
-    let set = format!("select tasker._set_now(clock_timestamp() + {weeks} * interval '1 week')");
-    session.execute(set.as_str()).await?;
-    Ok(())
-}
-
-async fn create_two(session: &mut PgConnection) -> anyhow::Result<Uuid> {
-    Ok(sqlx::query_scalar("select tasker.create_task('two')")
-        .fetch_one(session)
-        .await?)
-}
-
-/// Claims steps and reports one and the same outcome of each, again and again until none is left; gives how many there were.
-async fn work_off(session: &mut PgConnection, outcome: &Value) -> anyhow::Result<i64> {
-    let query = "with held as (select c.* from tasker.claim_steps('w', '{default}', 100) c), \
-        outcomes as (select coalesce(jsonb_agg(jsonb_build_object('step_uuid', h.step_uuid, 'attempt', h.attempt) || $1), '[]') as list from held h) \
-        select (select count(*) from jsonb_array_elements(f.verdicts) v where v ->> 'verdict' = 'accepted') from outcomes o, tasker.finish_steps('w', o.list) f";
-    let mut steps = 0;
-    loop {
-        let accepted: i64 = sqlx::query_scalar(query)
-            .bind(outcome)
-            .fetch_one(&mut *session)
-            .await?;
-        if accepted == 0 {
-            return Ok(steps);
-        }
-        steps += accepted;
-    }
-}
-
-/// In each of the weeks a task that is finished, failed, waiting for a retry, pending, running and ready. Gives those that have work before them.
-async fn filled_over_weeks(session: &mut PgConnection) -> anyhow::Result<Vec<Uuid>> {
-    sqlx::query("select tasker.register_template($1::text)")
-        .bind(TWO)
-        .execute(&mut *session)
-        .await?;
-    let done = json!({"status": "complete", "result": {"n": 1}});
-    let failed = json!({"status": "fail", "error": {"message": "m", "retryable": false}});
-    let again = json!({"status": "fail", "error": {"message": "m", "retry_after_ms": 60_000}});
-    let mut unfinished = Vec::new();
-    // Backwards, so that nothing is met again.
-    for weeks in WEEKS {
-        move_clock(session, weeks).await?;
-        for outcome in [&done, &failed, &again] {
-            let task_uuid = create_two(session).await?;
-            ensure!(work_off(session, outcome).await? > 0);
-            if outcome == &again {
-                unfinished.push(task_uuid);
-            }
-        }
-        let pending =
-            "select tasker.create_task('two', run_at => tasker._now() + interval '1 hour')";
-        unfinished.push(sqlx::query_scalar(pending).fetch_one(&mut *session).await?);
-        unfinished.push(create_two(session).await?);
-        let claim = "select from tasker.claim_steps('w', '{default}', 10, '1 minute')";
-        ensure!(session.execute(claim).await?.rows_affected() == 1);
-        unfinished.push(create_two(session).await?);
-    }
-    Ok(unfinished)
-}
-
 /// Lets go what is over; what stays of the oldest week is in other tables then.
 async fn exchanged(session: &mut PgConnection) -> anyhow::Result<()> {
     let exchange = "select tasker._drop_partitions(clock_timestamp())";
     let dropped: i64 = sqlx::query_scalar(exchange).fetch_one(session).await?;
     ensure!(dropped == 1);
     Ok(())
-}
-
-/// The states of tasks and how many are in each.
-async fn states(session: &mut PgConnection) -> anyhow::Result<Value> {
-    let query = "select jsonb_object_agg(s.state, s.tasks) from (select t.state, count(*) as tasks from tasker.tasks t group by 1) s";
-    Ok(sqlx::query_scalar(query).fetch_one(session).await?)
 }
 
 async fn the_partitions_are_kept_and_new_ones_are_made(bin_dir: PathBuf) -> anyhow::Result<()> {

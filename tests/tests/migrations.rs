@@ -43,7 +43,7 @@ async fn the_migrator_of_sqlx_prepares_a_database_and_a_second_run_changes_nothi
             sqlx::query_as("select version, success from _sqlx_migrations order by 1")
                 .fetch_all(database.pool())
                 .await?;
-        assert_eq!(applied, [(1, true), (2, true)]);
+        assert_eq!(applied, [(1, true), (2, true), (3, true)]);
         assert_eq!(extensions(database.pool()).await?, ["tasker"]);
     }
     // The program keeps the same record.

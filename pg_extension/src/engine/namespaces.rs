@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use pgrx::pg_sys;
 
-use crate::compiled;
+use crate::edition::edition;
 use crate::error::Error;
 use crate::statements::{Session, Statement};
 use crate::values::Value;
@@ -26,23 +26,22 @@ const QUEUES: Statement = Statement {
 type Named = (Rc<str>, Rc<str>);
 
 struct Known {
-    /// Tells whether the extension was dropped and made again.
-    table: pg_sys::Oid,
+    edition: pg_sys::Oid,
     queues: HashMap<Rc<str>, Rc<str>>,
 }
 
 thread_local! {
-    static KNOWN: RefCell<Known> = RefCell::new(Known { table: pg_sys::InvalidOid, queues: HashMap::new() });
+    static KNOWN: RefCell<Known> = RefCell::new(Known { edition: pg_sys::InvalidOid, queues: HashMap::new() });
     static TURN: Cell<usize> = const { Cell::new(0) };
 }
 
 /// The queues of those of the namespaces that are there, each once, beginning with another one each time, so that a worker which is always full serves them all.
 pub(super) fn queues(session: &Session, namespaces: &[String]) -> Result<Vec<Named>, Error> {
-    let table = compiled::table();
+    let edition = edition();
     let (mut found, unknown) = KNOWN.with_borrow_mut(|known| {
-        if known.table != table || known.queues.len() > MAX_KNOWN {
+        if known.edition != edition || known.queues.len() > MAX_KNOWN {
             *known = Known {
-                table,
+                edition,
                 queues: HashMap::new(),
             };
         }

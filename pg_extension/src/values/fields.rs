@@ -60,7 +60,7 @@ pub(crate) fn array_type(name: &CStr) -> Oid {
     unsafe { pg_sys::get_array_type(named_type(name)) }
 }
 
-/// A row of a type in the schema `tasker`, with as many fields as it has.
+/// A row of a type in the schema `tasker`. An edition of the extension other than the library's own may have more fields, which are null, or fewer: what is new comes last.
 pub(crate) fn composite<const N: usize>(name: &CStr, fields: [Field; N]) -> Option<Datum> {
     let mut row = None;
     form(named_type(name), [fields].into_iter(), |datum| {
@@ -74,13 +74,17 @@ fn form<const N: usize>(
     rows: impl Iterator<Item = [Field; N]>,
     mut each: impl FnMut(Datum),
 ) {
-    // SAFETY: the description is held until all rows are made; each has as many fields as the type.
+    // SAFETY: the description is held until all rows are made; there are at least as many values as it has fields.
     unsafe {
         let description = pg_sys::lookup_rowtype_tupdesc(oid, -1);
-        debug_assert_eq!((*description).natts, N as i32);
+        let count = usize::try_from((*description).natts).unwrap_or(0).max(N);
+        let mut values = vec![Datum::from(0); count];
+        let mut nulls = vec![true; count];
         for row in rows {
-            let mut values = row.map(|field| field.unwrap_or(Datum::from(0)));
-            let mut nulls = row.map(|field| field.is_none());
+            for (index, field) in row.into_iter().enumerate() {
+                values[index] = field.unwrap_or(Datum::from(0));
+                nulls[index] = field.is_none();
+            }
             let tuple =
                 pg_sys::heap_form_tuple(description, values.as_mut_ptr(), nulls.as_mut_ptr());
             each(pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data));

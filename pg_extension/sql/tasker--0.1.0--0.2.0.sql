@@ -1,0 +1,3050 @@
+-- From 0.1.0 to 0.2.0. Above the mark, by hand: types and tables, what they say to pg_dump, and rows. Below it: the functions, as pg_extension/upgrade-script writes them.
+
+create type tasker._edition as ();
+revoke all on type tasker._edition from public;
+
+create table tasker.maintenance_found (
+  job text not null,
+  key uuid not null,
+  constraint maintenance_found_pkey primary key (job, key)
+);
+comment on table tasker.maintenance_found is 'Steps and tasks that the walk of maintenance has found for its other jobs; mostly empty. A job looks at each again.';
+
+create table tasker.namespace_grants (
+  role text collate "C" not null,
+  namespace text not null,
+  privilege text not null,
+  granted_by text not null,
+  granted_at timestamptz not null,
+  constraint namespace_grants_pkey primary key (role, namespace, privilege),
+  constraint privilege_is_known check (privilege in ('read', 'create', 'work', 'operate'))
+);
+comment on table tasker.namespace_grants is
+  'What roles may do in which namespace, * for all of them. By name, so that the grants mean the same in another cluster, whatever the order in which roles are made there.';
+
+create table tasker.statistics_cursors (
+  incarnation text not null constraint statistics_cursors_pkey primary key,
+  folded_seq bigint not null,
+  as_of timestamptz,
+  rested_at timestamptz,
+  rolled_up_at timestamptz,
+  settled_seq bigint not null,
+  settled_at timestamptz not null,
+  noted_seq bigint not null,
+  noted_xid bigint not null,
+  noted_at timestamptz not null
+);
+comment on table tasker.statistics_cursors is 'One row: up to which number history rows are folded into statistics, and up to which they are settled.';
+
+create table tasker.statistics_buckets (
+  template_id integer not null,
+  starts_at timestamptz not null,
+  number integer not null,
+  completed bigint not null,
+  failed bigint not null,
+  cancelled bigint not null,
+  resolved bigint not null,
+  attempts bigint not null,
+  retries bigint not null,
+  runs bigint not null,
+  run_us bigint not null,
+  longest_run_us bigint not null,
+  run_histogram bigint[] not null,
+  waits bigint not null,
+  wait_us bigint not null,
+  constraint statistics_buckets_pkey primary key (template_id, starts_at, number)
+) with (fillfactor = 70);
+comment on table tasker.statistics_buckets is
+  'Figures of a span of time, for each step of a template by its number; 0 is the task itself.';
+
+create table tasker.slowest_runs (
+  template_id integer not null,
+  is_task boolean not null,
+  starts_at timestamptz not null,
+  run_us bigint not null,
+  key uuid not null,
+  attempt integer,
+  attempts_used integer,
+  state text not null,
+  started_at timestamptz,
+  finished_at timestamptz not null
+);
+comment on table tasker.slowest_runs is 'The slowest steps and tasks of each span of time and template.';
+-- the slowest of a template since a time; which of a span are too many
+create index slowest_runs_idx on tasker.slowest_runs (template_id, is_task, starts_at, run_us);
+
+create table tasker.state_counts (
+  template_id integer not null,
+  is_task boolean not null,
+  state text not null,
+  count bigint not null,
+  constraint state_counts_pkey primary key (template_id, is_task, state)
+) with (fillfactor = 70);
+comment on table tasker.state_counts is 'How many steps and tasks of a template are in each state that is neither terminal nor pending, as of how far history is folded.';
+
+create type tasker.step_statistics as (
+  namespace text,
+  template_name text,
+  template_version text,
+  step_name text,
+  completed bigint,
+  failed bigint,
+  cancelled bigint,
+  resolved bigint,
+  failure_share double precision,
+  attempts bigint,
+  retries bigint,
+  avg_wait_ms double precision,
+  avg_run_ms double precision,
+  p50_run_ms double precision,
+  p95_run_ms double precision,
+  p99_run_ms double precision,
+  max_run_ms double precision,
+  since timestamptz,
+  as_of timestamptz
+);
+comment on type tasker.step_statistics is 'The figures of a template''s tasks (without step_name) or of one of its steps, from since to as_of.';
+
+create type tasker.slow_step as (
+  step_uuid uuid,
+  task_uuid uuid,
+  namespace text,
+  template_name text,
+  template_version text,
+  name text,
+  duration_ms double precision,
+  attempts_used integer,
+  state text,
+  started_at timestamptz,
+  finished_at timestamptz
+);
+comment on type tasker.slow_step is 'One of the slowest steps; its duration is that of its last attempt, its state the one in which that left it.';
+
+create type tasker.slow_task as (
+  task_uuid uuid,
+  namespace text,
+  template_name text,
+  template_version text,
+  duration_ms double precision,
+  state text,
+  started_at timestamptz,
+  finished_at timestamptz
+);
+comment on type tasker.slow_task is 'One of the slowest tasks, from its start to its end.';
+
+create type tasker.namespace_grant as (
+  role text,
+  namespace text,
+  privilege text,
+  granted_by text,
+  granted_at timestamptz,
+  role_exists boolean
+);
+comment on type tasker.namespace_grant is 'A grant as list_namespace_grants shows it; one of a role that is gone allows nothing.';
+
+comment on table tasker.maintenance_cursors is 'How far the job of maintenance that walks over tasks has come, and when a round of maintenance last ended.';
+
+do $registered$
+declare
+  v_name text;
+begin
+  foreach v_name in array array['maintenance_found', 'namespace_grants', 'statistics_cursors', 'statistics_buckets', 'slowest_runs', 'state_counts'] loop
+    perform pg_catalog.pg_extension_config_dump(pg_catalog.format('tasker.%I', v_name)::pg_catalog.regclass, '');
+    -- The row types are closed when partitions are made, as those of a fresh install are.
+    execute pg_catalog.format('revoke all on table tasker.%I from public', v_name);
+  end loop;
+  foreach v_name in array array['step_statistics', 'slow_step', 'slow_task', 'namespace_grant'] loop
+    execute pg_catalog.format('revoke all on type tasker.%I from public', v_name);
+    execute pg_catalog.format('grant usage on type tasker.%I to tasker_admin, tasker_operator, tasker_client, tasker_worker, tasker_reader', v_name);
+  end loop;
+end
+$registered$;
+
+-- The functions, as pg_extension/upgrade-script writes them. What is below is not edited.
+
+drop function if exists tasker._event_rows(tasker._stored_event[],tasker._event_cursor,integer,uuid,integer,text);
+
+drop function if exists tasker._lock_task_and_steps(uuid);
+
+drop function if exists tasker.queue_stats();
+
+CREATE OR REPLACE FUNCTION tasker._act_for(role text)
+ RETURNS void
+ LANGUAGE c
+AS 'MODULE_PATHNAME', $function$_act_for_wrapper$function$;
+revoke all on function tasker._act_for(text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._bucket_start(p_at timestamp with time zone, p_now timestamp with time zone)
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case
+    when p_at >= date_trunc('day', p_now - interval '48 hours', 'UTC') then date_trunc('hour', p_at, 'UTC')
+    when p_at >= date_trunc('month', p_now - interval '1488 hours', 'UTC') then date_trunc('day', p_at, 'UTC')
+    else date_trunc('month', p_at, 'UTC')
+  end
+$function$;
+comment on function tasker._bucket_start(timestamp with time zone,timestamp with time zone) is 'Where the bucket of a time begins: its hour of UTC in the last two days and what there was of the day before them, its day in the last 62 and the rest of their month, else its month.';
+revoke all on function tasker._bucket_start(timestamp with time zone,timestamp with time zone) from public;
+
+CREATE OR REPLACE FUNCTION tasker._checked_namespace(key uuid)
+ RETURNS text
+ LANGUAGE c
+ STABLE
+AS 'MODULE_PATHNAME', $function$_checked_namespace_wrapper$function$;
+revoke all on function tasker._checked_namespace(uuid) from public;
+
+CREATE OR REPLACE FUNCTION tasker._chosen_templates(p_namespace text, p_template_name text)
+ RETURNS TABLE(template_id integer, namespace text, template_name text, template_version text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select x.template_id, n.name, x.name, x.version
+  from tasker.templates x
+  join tasker.namespaces n on n.namespace_id = x.namespace_id
+  where (p_namespace is null or n.name = p_namespace) and (p_template_name is null or x.name = p_template_name) and tasker._may(n.name, 'read')
+$function$;
+comment on function tasker._chosen_templates(text,text) is 'The templates of a namespace and a name, or of all, that the caller may read.';
+revoke all on function tasker._chosen_templates(text,text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._drop_partitions(p_now timestamp with time zone)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_most_unfolded constant bigint := 1000000;
+  v_range record;
+  v_done record;
+  v_code text;
+  v_problem text;
+begin
+  select r.* into v_range from tasker._due_range(p_now) r;
+  -- An older snapshot would not show all that has to be copied.
+  if not found or current_setting('transaction_isolation') <> 'read committed' then
+    return 0;
+  end if;
+  -- What leaves is folded into the statistics first: in the exchange only what little has not been.
+  if tasker._statistics_lag() > v_most_unfolded then
+    return 0;
+  end if;
+  begin
+    v_done := tasker._let_leave(v_range.suffix, v_range.starts_on, v_range.ends_on, p_now);
+  exception
+    -- Leaving the block takes everything back. Maintenance goes on, whatever is in the way of retention.
+    when others then
+      get stacked diagnostics v_code = returned_sqlstate, v_problem = message_text;
+      if v_code in ('55P03', '40P01') then
+        perform tasker._look_again(v_range.suffix, p_now + interval '1 minute', v_problem);
+      else
+        raise warning 'tasker: the partitions % stay for another hour: %', v_range.suffix, v_problem;
+        perform tasker._look_again(v_range.suffix, p_now + interval '1 hour', v_problem);
+      end if;
+      return 0;
+  end;
+  if v_done.is_kept then
+    perform tasker._look_again(v_range.suffix, p_now + interval '1 day', null);
+  else
+    delete from tasker.kept_ranges k where k.suffix = v_range.suffix;
+  end if;
+  return v_done.dropped::integer;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker._end_found_leases(p_limit integer, p_now timestamp with time zone, p_actor text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_late uuid[] := tasker._take_found('end_leases', p_limit);
+begin
+  perform tasker._raise_refused(tasker._end_leases(v_late, p_now, p_actor));
+  return cardinality(v_late);
+end
+$function$;
+comment on function tasker._end_found_leases(integer,timestamp with time zone,text) is 'Ends the leases that the walk found ended and nobody took over, and says how many were looked at.';
+revoke all on function tasker._end_found_leases(integer,timestamp with time zone,text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._end_round(p_now timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  insert into tasker.maintenance_cursors as c (job, after, walked_at) values ('live_steps', '00000000-0000-0000-0000-000000000000', p_now)
+  on conflict on constraint maintenance_cursors_pkey do update set walked_at = excluded.walked_at;
+end
+$function$;
+comment on function tasker._end_round(timestamp with time zone) is 'Notes for health that a round of maintenance has ended: all that was due has been done.';
+revoke all on function tasker._end_round(timestamp with time zone) from public;
+
+CREATE OR REPLACE FUNCTION tasker._event_floor_is_due()
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_incarnation text := tasker._incarnation();
+  v_horizon bigint := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
+begin
+  return not exists (select from tasker.event_floors f where f.incarnation = v_incarnation)
+    or exists (
+      select from tasker.event_floors f
+      where f.incarnation <> v_incarnation
+        or (f.noted_xid <= v_horizon and (f.noted_seq < tasker._drawn_seq() or f.settled_seq < f.noted_seq)));
+end
+$function$;
+comment on function tasker._event_floor_is_due() is 'Whether _note_event_floor has something to write.';
+revoke all on function tasker._event_floor_is_due() from public;
+
+CREATE OR REPLACE FUNCTION tasker._event_rows(p_stored tasker._stored_event[], p_cursor tasker._event_cursor, p_namespace_ids integer[], p_task_uuid uuid, p_limit integer, p_incarnation text)
+ RETURNS SETOF tasker.event
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return query
+    select tasker._event_cursor_text(row(p_cursor.from_xid, p_cursor.to_xid, r.seq, u.ordinal, p_cursor.passed_over, p_cursor.floor, p_cursor.noted_seq,
+        p_cursor.noted_xid)::tasker._event_cursor, p_incarnation),
+      r.at, r.task_uuid, case when r.number > 0 then r.key end, d.name, u.from_state, u.to_state, u.event, r.attempt, r.actor, r.metadata, n.name, x.name
+    from (
+      select s.*, k.task_uuid, tasker._number_of(s.key) as number, t.template_id
+      from (
+        select s.*
+        from unnest(p_stored) s
+        where s.xid < p_cursor.to_xid and (s.seq > p_cursor.seq or p_cursor.ordinal < 2147483647)
+        order by s.seq
+        -- Each row is one event at least; of the first, some may have been given. With a filter, more are looked at.
+        limit case when p_namespace_ids is null and p_task_uuid is null then p_limit + 1 end
+      ) s
+      cross join lateral (select tasker._task_of(s.key) as task_uuid) k
+      cross join lateral (select t.template_id, t.namespace_id from tasker.tasks t where t.task_uuid = k.task_uuid) t
+      where (p_task_uuid is null or k.task_uuid = p_task_uuid) and (p_namespace_ids is null or t.namespace_id = any (p_namespace_ids))
+      order by s.seq
+      limit p_limit + 1
+    ) r
+    cross join lateral (select x.name, x.namespace_id from tasker.templates x where x.template_id = r.template_id) x
+    cross join lateral (select n.name from tasker.namespaces n where n.namespace_id = x.namespace_id) n
+    cross join lateral (
+      select u.* from tasker._unroll_step(r.path) u where r.number > 0
+      union all
+      select u.* from tasker._unroll_task(r.path) u where r.number = 0
+    ) u
+    -- A task's own rows have no step, and ask for none.
+    cross join lateral (select case when r.number > 0 then array[r.number] else '{}' end as numbers) q
+    left join lateral tasker._step_definitions(array_fill(r.template_id, array[cardinality(q.numbers)]), q.numbers) d on true
+    where r.seq > p_cursor.seq or u.ordinal > p_cursor.ordinal
+    order by r.seq, u.ordinal
+    limit p_limit;
+end
+$function$;
+comment on function tasker._event_rows(tasker._stored_event[],tasker._event_cursor,integer[],uuid,integer,text) is 'The events of a round''s history rows after the cursor, unrolled, in the order of seq, each with its own cursor.';
+revoke all on function tasker._event_rows(tasker._stored_event[],tasker._event_cursor,integer[],uuid,integer,text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._filtered_tasks(p_filter jsonb, p_after uuid, p_limit integer)
+ RETURNS uuid[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_namespaces text[];
+begin
+  -- A list for each namespace that the caller may operate in, where these aren't all.
+  if p_filter ->> 'namespace' is not null then
+    v_namespaces := case when tasker._may(p_filter ->> 'namespace', 'operate') then array[p_filter ->> 'namespace'] end;
+  else
+    v_namespaces := coalesce(tasker._open_namespaces('operate'), array[null]);
+  end if;
+  return array(
+    select t.task_uuid
+    from unnest(v_namespaces) n(name)
+    cross join lateral tasker.list_tasks(
+      namespace => n.name, template_name => p_filter ->> 'template_name',
+      states => (select array_agg(s.state) from jsonb_array_elements_text(p_filter -> 'states') s(state)),
+      tags => (select array_agg(g.tag) from jsonb_array_elements_text(p_filter -> 'tags') g(tag)),
+      context_contains => p_filter -> 'context_contains',
+      created_after => (p_filter ->> 'created_after')::timestamptz, created_before => (p_filter ->> 'created_before')::timestamptz,
+      after => p_after, "limit" => p_limit) t
+    order by t.task_uuid desc
+    limit p_limit);
+end
+$function$;
+comment on function tasker._filtered_tasks(jsonb,uuid,integer) is 'The next tasks of a filter, newest first, in the order of list_tasks; only those that the caller may operate on.';
+
+CREATE OR REPLACE FUNCTION tasker._find_late_work(p_limit integer, p_now timestamp with time zone)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_walked record;
+  v_count bigint;
+begin
+  select * into v_walked from tasker._walk_live_steps(p_limit, p_now);
+  insert into tasker.maintenance_found (job, key)
+  select f.job, f.key
+  from (
+    select 'end_leases' as job, u.key from unnest(tasker._late_steps(v_walked.step_uuids, p_now)) u(key)
+    union all select 'time_out_attempts', u.key from unnest((tasker._overdue_steps(v_walked.step_uuids, p_now)).step_uuids) u(key)
+    union all select 'time_out_tasks', u.key from unnest((tasker._stale_tasks(v_walked.clocked_task_uuids, p_now)).task_uuids) u(key)
+    union all select 'send_lost_messages', u.key from unnest(tasker._steps_without_message(v_walked.step_uuids)) u(key)
+  ) f
+  on conflict on constraint maintenance_found_pkey do nothing;
+  get diagnostics v_count = row_count;
+  return v_count;
+end
+$function$;
+comment on function tasker._find_late_work(integer,timestamp with time zone) is 'Walks on, notes for the jobs that come after it which steps and tasks are late, hang or miss their message, and says how many. It locks none of them: the jobs look again.';
+revoke all on function tasker._find_late_work(integer,timestamp with time zone) from public;
+
+CREATE OR REPLACE FUNCTION tasker._find_template(p_namespace text, p_name text, p_version text)
+ RETURNS tasker.templates
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_template tasker.templates;
+begin
+  if p_version is null then
+    select t.* into v_template
+    from tasker.templates t
+    join tasker.namespaces n on n.namespace_id = t.namespace_id
+    where n.name = p_namespace and t.name = p_name and t.retired_at is null
+    order by t.version_key desc
+    limit 1;
+  else
+    select t.* into v_template
+    from tasker.templates t
+    join tasker.namespaces n on n.namespace_id = t.namespace_id
+    where n.name = p_namespace and t.name = p_name and t.version = p_version;
+  end if;
+  if v_template.template_id is null or not tasker._may(p_namespace, 'read') then
+    perform tasker._raise_refused(tasker._template_not_found(p_namespace, p_name, p_version));
+  end if;
+  return v_template;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker._fold(p_after bigint, p_to bigint, p_task_uuids uuid[])
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_folded record;
+begin
+  v_folded := tasker._fold_history(p_after, p_to, p_task_uuids);
+  if v_folded.template_ids is not null then
+    perform tasker._trim_slowest(v_folded.template_ids, v_folded.are_tasks, v_folded.starts_at);
+  end if;
+  return v_folded.rows_count;
+end
+$function$;
+comment on function tasker._fold(bigint,bigint,uuid[]) is 'Folds the history rows of a stretch of numbers, of all tasks or of those given, and says how many they were.';
+revoke all on function tasker._fold(bigint,bigint,uuid[]) from public;
+
+CREATE OR REPLACE FUNCTION tasker._fold_history(p_after bigint, p_to bigint, p_task_uuids uuid[], OUT rows_count bigint, OUT template_ids integer[], OUT are_tasks boolean[], OUT starts_at timestamp with time zone[])
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_hashjoin TO 'on'
+ SET jit TO 'off'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+declare
+  v_kept constant integer := tasker._slowest_kept();
+begin
+  with folded as materialized (
+    select r.* from tasker._transitions_read(p_after, p_to, p_task_uuids) r
+  ), counted as (
+    insert into tasker.statistics_buckets as b (template_id, starts_at, number, completed, failed, cancelled, resolved, attempts, retries, runs, run_us, longest_run_us,
+      run_histogram, waits, wait_us)
+    select f.template_id, f.hour, f.number, count(*) filter (where f.to_state = 'complete'), count(*) filter (where f.to_state = 'error'),
+      count(*) filter (where f.to_state = 'cancelled'), count(*) filter (where f.to_state = 'resolved_manually'), sum(f.starts), sum(f.retries), count(f.run_us),
+      coalesce(sum(f.run_us), 0), coalesce(max(f.run_us), 0), tasker._histogram(array_agg(f.run_us)), count(f.wait_us), coalesce(sum(f.wait_us), 0)
+    from folded f
+    where f.run_us is not null or f.starts > 0 or f.retries > 0 or f.to_state in ('complete', 'error', 'cancelled', 'resolved_manually')
+    group by f.template_id, f.hour, f.number
+    on conflict on constraint statistics_buckets_pkey do update
+      set completed = b.completed + excluded.completed, failed = b.failed + excluded.failed, cancelled = b.cancelled + excluded.cancelled,
+        resolved = b.resolved + excluded.resolved, attempts = b.attempts + excluded.attempts, retries = b.retries + excluded.retries, runs = b.runs + excluded.runs,
+        run_us = b.run_us + excluded.run_us, longest_run_us = greatest(b.longest_run_us, excluded.longest_run_us),
+        run_histogram = tasker._sum_histograms(array[b.run_histogram, excluded.run_histogram]), waits = b.waits + excluded.waits,
+        wait_us = b.wait_us + excluded.wait_us
+    returning 1
+  ), gauged as (
+    insert into tasker.state_counts as c (template_id, is_task, state, count)
+    select f.template_id, f.number = 0, s.state, sum(s.change)
+    from folded f
+    cross join lateral (values (f.leaves, -1), (f.enters, 1)) s(state, change)
+    where s.state is not null
+    group by f.template_id, f.number = 0, s.state
+    having sum(s.change) <> 0
+    on conflict on constraint state_counts_pkey do update set count = c.count + excluded.count
+    returning 1
+  ), slow as (
+    insert into tasker.slowest_runs as r (template_id, is_task, starts_at, run_us, key, attempt, attempts_used, state, started_at, finished_at)
+    select f.template_id, f.is_task, f.hour, f.run_us, f.key, f.attempt,
+      (select s.attempts_used from tasker.steps s where s.step_uuid = f.key and not f.is_task), f.to_state, f.began_at, f.at
+    from (
+      select f.*, f.number = 0 as is_task, row_number() over (partition by f.template_id, f.number = 0, f.hour order by f.run_us desc) as place
+      from folded f
+      where f.run_us is not null and f.to_state not in ('waiting_for_retry', 'enqueued')
+    ) f
+    where f.place <= v_kept and f.run_us > coalesce((
+        select k.run_us from tasker.slowest_runs k
+        where k.template_id = f.template_id and k.is_task = f.is_task and k.starts_at = f.hour
+        order by k.run_us desc offset v_kept - 1 limit 1), -1)
+    returning r.template_id, r.is_task, r.starts_at
+  )
+  select (select count(*) from folded), array_agg(s.template_id), array_agg(s.is_task), array_agg(s.starts_at)
+  into rows_count, template_ids, are_tasks, starts_at
+  from (select distinct s.template_id, s.is_task, s.starts_at from slow s) s
+  where (select count(*) from counted) + (select count(*) from gauged) >= 0;
+end
+$function$;
+comment on function tasker._fold_history(bigint,bigint,uuid[]) is 'Adds the history rows of a stretch of numbers, of all tasks or of those given, to the figures: how many they were, and which lists of the slowest were added to.';
+revoke all on function tasker._fold_history(bigint,bigint,uuid[]) from public;
+
+CREATE OR REPLACE FUNCTION tasker._fold_leaving(p_suffix text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_folded_seq bigint;
+  v_task_uuids uuid[];
+begin
+  -- Nobody else folds meanwhile.
+  select c.folded_seq into v_folded_seq from tasker.statistics_cursors c for update;
+  v_folded_seq := coalesce(v_folded_seq, 0);
+  execute format('select array_agg(distinct l.task_uuid)
+    from (
+      select tasker._task_of(h.step_uuid) as task_uuid from tasker.%I h where h.seq > $1
+      union all
+      select h.task_uuid from tasker.%I h where h.seq > $1
+    ) l
+    where not exists (select from tasker.%I k where k.task_uuid = l.task_uuid)', 'step_transitions_' || p_suffix, 'task_transitions_' || p_suffix, 'tasks_' || p_suffix || '_kept')
+  into v_task_uuids using v_folded_seq;
+  if v_task_uuids is not null then
+    perform tasker._fold(v_folded_seq, 9223372036854775807, v_task_uuids);
+  end if;
+end
+$function$;
+comment on function tasker._fold_leaving(text) is 'Folds what has not been folded yet of the tasks of a range that leave, when nobody can write to it any more: the rows of tasks that stay keep their numbers and are folded in their turn.';
+revoke all on function tasker._fold_leaving(text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._fold_statistics(p_limit integer, p_now timestamp with time zone, OUT processed bigint, OUT more boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  -- A row costs a fraction of what other jobs do for one; a statement that reads the youngest pages has a price of its own.
+  v_most constant bigint := p_limit * 20::bigint;
+  v_cursor tasker.statistics_cursors;
+  v_to bigint;
+begin
+  processed := 0;
+  more := false;
+  v_cursor := tasker._settle_statistics(p_now);
+  if v_cursor.settled_seq <= v_cursor.folded_seq
+    or v_cursor.settled_seq - v_cursor.folded_seq < v_most and p_now >= v_cursor.rested_at and p_now < v_cursor.rested_at + tasker._statistics_pause() then
+    return;
+  end if;
+  v_to := least(v_cursor.settled_seq, v_cursor.folded_seq + v_most);
+  more := v_to < v_cursor.settled_seq;
+  processed := tasker._fold(v_cursor.folded_seq, v_to, null);
+  update tasker.statistics_cursors c
+  set folded_seq = v_to, as_of = case when _fold_statistics.more then c.as_of else v_cursor.settled_at end, rested_at = case when not _fold_statistics.more then p_now end;
+exception
+  -- Leaving the block takes everything back. Figures are never worth the rest of a round.
+  when others then
+    raise warning 'tasker: statistics are not folded: %', sqlerrm;
+    processed := 0;
+    more := false;
+end
+$function$;
+comment on function tasker._fold_statistics(integer,timestamp with time zone) is 'Folds settled history rows, at most twenty times p_limit, and says how many and whether there are more. Fewer than that wait for five seconds.';
+revoke all on function tasker._fold_statistics(integer,timestamp with time zone) from public;
+
+CREATE OR REPLACE FUNCTION tasker._forget_workers(p_limit integer, p_now timestamp with time zone)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_count bigint;
+begin
+  delete from tasker.workers w
+  where w.worker_id = any (array(
+    select w.worker_id from tasker.workers w
+    where greatest(w.last_seen_at, w.retired_at) < p_now - tasker._workers_are_forgotten_after()
+    order by w.worker_id
+    limit p_limit
+    for update skip locked));
+  get diagnostics v_count = row_count;
+  return v_count;
+end
+$function$;
+comment on function tasker._forget_workers(integer,timestamp with time zone) is 'Takes workers off the list that have been retired or silent for long, and says how many; one that registers again is back.';
+revoke all on function tasker._forget_workers(integer,timestamp with time zone) from public;
+
+CREATE OR REPLACE FUNCTION tasker._gauged(p_state text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- History begins where a step or a task leaves pending.
+  select p_state where p_state <> 'pending' and not tasker._is_terminal(p_state)
+$function$;
+comment on function tasker._gauged(text) is 'A state if those in it are counted: it is neither terminal nor pending.';
+revoke all on function tasker._gauged(text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._histogram(microseconds bigint[])
+ RETURNS bigint[]
+ LANGUAGE c
+ IMMUTABLE PARALLEL SAFE STRICT
+AS 'MODULE_PATHNAME', $function$_histogram_wrapper$function$;
+revoke all on function tasker._histogram(bigint[]) from public;
+
+CREATE OR REPLACE FUNCTION tasker._is_alone()
+ RETURNS boolean
+ LANGUAGE sql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select pg_try_advisory_xact_lock(1414742859, 1)
+$function$;
+comment on function tasker._is_alone() is 'Whether no other session is at maintenance in this database; none will be until this transaction ends.';
+revoke all on function tasker._is_alone() from public;
+
+CREATE OR REPLACE FUNCTION tasker._is_due(p_job text, p_now timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_today constant date := (p_now at time zone 'UTC')::date;
+begin
+  case p_job
+    when 'make_missing_queues' then
+      return exists (select from tasker.namespaces n where to_regclass(format('pgmq.%I', 'q_' || n.queue_name)) is null);
+    when 'make_partitions' then
+      return exists (
+        select from (values (v_today), (v_today + 1)) d(day)
+        where not exists (select from tasker._partition_ranges() r where r.starts_on <= d.day and r.ends_on > d.day));
+    when 'start_due_tasks' then
+      return exists (select from tasker.scheduled_tasks s where s.run_at <= p_now);
+    when 'start_held_tasks' then
+      return exists (
+        select from tasker.namespaces n
+        cross join lateral (select from tasker.held_tasks h where h.namespace_id = n.namespace_id limit 1) h
+        where n.paused_at is null);
+    when 'evaluate' then
+      return exists (select from tasker.resting_outcomes r);
+    when 'find_late_work' then
+      return true;
+    when 'end_leases', 'time_out_attempts', 'time_out_tasks', 'send_lost_messages' then
+      return exists (select from tasker.maintenance_found f where f.job = p_job);
+    when 'bulk_jobs' then
+      return exists (select from tasker.bulk_jobs j where j.finished_at is null);
+    when 'note_event_floor' then
+      return tasker._event_floor_is_due();
+    when 'forget_answers' then
+      return exists (select from tasker.finish_requests f where f.answered_at < p_now - interval '1 hour');
+    when 'forget_workers' then
+      return exists (select from tasker.workers w where greatest(w.last_seen_at, w.retired_at) < p_now - tasker._workers_are_forgotten_after());
+    when 'fold_statistics' then
+      return tasker._statistics_are_due(p_now);
+    when 'roll_up_statistics' then
+      return exists (select from tasker.statistics_cursors c where c.rolled_up_at is distinct from date_trunc('hour', p_now, 'UTC'));
+    when 'drop_partitions' then
+      return exists (select from tasker._due_range(p_now));
+    when 'end_round' then
+      -- Health asks once a minute; noting each round would be a write each second of an idle database.
+      return not exists (select from tasker.maintenance_cursors c where c.walked_at > p_now - interval '10 seconds');
+  end case;
+end
+$function$;
+comment on function tasker._is_due(text,timestamp with time zone) is 'Whether a job of maintenance has something to do. It reads a row or two, and locks and writes nothing.';
+revoke all on function tasker._is_due(text,timestamp with time zone) from public;
+
+CREATE OR REPLACE FUNCTION tasker._known_privileges()
+ RETURNS text[]
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select array['read', 'create', 'work', 'operate']
+$function$;
+comment on function tasker._known_privileges() is 'What can be granted in a namespace.';
+revoke all on function tasker._known_privileges() from public;
+
+CREATE OR REPLACE FUNCTION tasker._last_drawn_seq()
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select s.last_value - (not s.is_called)::integer from tasker.transitions_seq s
+$function$;
+comment on function tasker._last_drawn_seq() is 'The last number that was drawn for a history row; on a standby it may be up to 32 too high.';
+revoke all on function tasker._last_drawn_seq() from public;
+
+CREATE OR REPLACE FUNCTION tasker._let_leave(p_suffix text, p_starts_on date, p_ends_on date, p_now timestamp with time zone, OUT dropped boolean, OUT is_kept boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '200ms'
+ SET enable_seqscan TO 'on'
+ SET enable_hashjoin TO 'on'
+ SET enable_material TO 'on'
+AS $function$
+declare
+  -- More than this are too many to copy while others wait.
+  v_most_running constant bigint := 10000;
+  v_batch constant integer := 10000;
+  v_table record;
+  v_task_uuids uuid[];
+begin
+  dropped := exists (select from tasker._tasks_by_retention(p_suffix, p_ends_on, p_now, true, 1));
+  execute format('select not $1 and exists (select from tasker.%I)', 'tasks_' || p_suffix) into is_kept using dropped;
+  if is_kept then
+    return;
+  end if;
+  dropped := true;
+  perform tasker._make_partition_tables(p_suffix || '_kept');
+  for v_table in
+    values ('tasks', 'task_uuid'), ('steps', 'step_uuid'), ('task_transitions', 'task_uuid'), ('step_transitions', 'step_uuid'), ('dead_letters', 'task_uuid')
+  loop
+    -- Tells PostgreSQL that it needn't read the rows again to attach the table.
+    execute format('alter table tasker.%1$I add constraint row_is_in_its_range check (%2$I >= %3$L and %2$I < %4$L)', v_table.column1 || '_' || p_suffix || '_kept',
+      v_table.column2, tasker._partition_bound(p_starts_on), tasker._partition_bound(p_ends_on));
+  end loop;
+
+  for v_task_uuids in
+    select array_agg(t.task_uuid)
+    from (
+      select s.task_uuid, (row_number() over (order by s.task_uuid) - 1) / v_batch as batch
+      from tasker._tasks_by_retention(p_suffix, p_ends_on, p_now, false) s
+    ) t
+    group by t.batch
+    order by t.batch
+  loop
+    perform tasker._keep_tasks(p_suffix, v_task_uuids, true);
+  end loop;
+  perform tasker._keep_dead_letters(p_suffix, 'for no key update of d skip locked');
+  perform tasker._export_leaving(p_suffix, p_starts_on, p_ends_on, p_now);
+
+  execute format('lock table tasker.%I, tasker.%I in share mode', 'tasks_' || p_suffix, 'dead_letters_' || p_suffix);
+  execute format('select array_agg(s.task_uuid) from tasker._tasks_by_retention($1, $2, $3, false) s
+    where not exists (select from tasker.%I k where k.task_uuid = s.task_uuid)', 'tasks_' || p_suffix || '_kept')
+  into v_task_uuids using p_suffix, p_ends_on, p_now;
+  if cardinality(v_task_uuids) > v_most_running then
+    perform tasker._raise('55000', format('%s tasks of the range are running', cardinality(v_task_uuids)));
+  end if;
+  execute format('lock table tasker.%I, tasker.%I, tasker.%I in share mode', 'steps_' || p_suffix, 'task_transitions_' || p_suffix, 'step_transitions_' || p_suffix);
+  perform tasker._keep_tasks(p_suffix, v_task_uuids, false);
+  perform tasker._keep_dead_letters(p_suffix, '');
+  execute format('delete from tasker.idempotency_keys i
+    where i.task_uuid >= $1 and i.task_uuid < $2 and not exists (select from tasker.%I k where k.task_uuid = i.task_uuid)', 'tasks_' || p_suffix || '_kept')
+  using tasker._partition_bound(p_starts_on), tasker._partition_bound(p_ends_on);
+  perform tasker._fold_leaving(p_suffix);
+  is_kept := tasker._exchange_partitions(p_suffix, p_starts_on, p_ends_on);
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker._lock_tasks_and_steps(p_task_uuids uuid[])
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_before bigint;
+  v_after bigint;
+begin
+  -- Task after task, as a task's steps follow it in the order of keys.
+  select count(*) into v_before
+  from (select u.task_uuid from unnest(p_task_uuids) u(task_uuid) order by u.task_uuid) u
+  cross join lateral (
+    select s.step_uuid from tasker.steps s
+    where s.step_uuid > u.task_uuid and s.step_uuid <= tasker._last_step_uuid(u.task_uuid)
+    order by s.step_uuid
+    for no key update
+  ) s;
+  perform t.task_uuid
+  from (select u.task_uuid from unnest(p_task_uuids) u(task_uuid) order by u.task_uuid) u
+  cross join lateral (select t.task_uuid from tasker.tasks t where t.task_uuid = u.task_uuid for no key update) t;
+  select count(*) into v_after
+  from unnest(p_task_uuids) u(task_uuid)
+  cross join lateral (
+    select s.step_uuid from tasker.steps s where s.step_uuid > u.task_uuid and s.step_uuid <= tasker._last_step_uuid(u.task_uuid)
+  ) s;
+  return v_before = v_after;
+end
+$function$;
+comment on function tasker._lock_tasks_and_steps(uuid[]) is 'Locks the steps of tasks, then the tasks; false when steps came in between.';
+revoke all on function tasker._lock_tasks_and_steps(uuid[]) from public;
+
+CREATE OR REPLACE FUNCTION tasker._lock_to_operate(p_task_uuid uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_namespace constant text := tasker._checked_namespace(p_task_uuid);
+begin
+  if not tasker._may(v_namespace, 'read') then
+    -- As _lock_whole_task refuses the key of no task.
+    perform tasker._raise('TK001', format('task %s not found', p_task_uuid), null, 'tasker.list_tasks() shows the tasks there are.');
+  end if;
+  perform tasker._require_may(v_namespace, 'operate');
+  perform tasker._lock_whole_task(p_task_uuid);
+end
+$function$;
+comment on function tasker._lock_to_operate(uuid) is 'Locks a task with every step it has for a caller who may operate in its namespace (42501); to one who may not even read there it isn''t there (TK001).';
+revoke all on function tasker._lock_to_operate(uuid) from public;
+
+CREATE OR REPLACE FUNCTION tasker._lock_whole_task(p_task_uuid uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform tasker._lock_whole_tasks(array[p_task_uuid]);
+  if not exists (select from tasker.tasks t where t.task_uuid = p_task_uuid) then
+    perform tasker._raise('TK001', format('task %s not found', p_task_uuid), null, 'tasker.list_tasks() shows the tasks there are.');
+  end if;
+end
+$function$;
+comment on function tasker._lock_whole_task(uuid) is 'Locks a task with every step it has (TK001).';
+
+CREATE OR REPLACE FUNCTION tasker._lock_whole_tasks(p_task_uuids uuid[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  loop
+    begin
+      if tasker._lock_tasks_and_steps(p_task_uuids) then
+        return;
+      end if;
+      raise exception using errcode = 'TK999', message = 'steps came in between';
+    exception
+      -- Leaving the block gives the locks back.
+      when sqlstate 'TK999' then null;
+    end;
+  end loop;
+end
+$function$;
+comment on function tasker._lock_whole_tasks(uuid[]) is 'Locks tasks with every step they have, beginning again when steps come in between.';
+revoke all on function tasker._lock_whole_tasks(uuid[]) from public;
+
+CREATE OR REPLACE FUNCTION tasker._maintenance_health(p_now timestamp with time zone, OUT ok boolean, OUT detail text)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  -- A round is noted every ten seconds; a background worker's pause is at most a third of it, a server's after failures half.
+  v_longest constant interval := interval '1 minute';
+  v_ended_at timestamptz;
+  v_since timestamptz;
+  v_due text;
+begin
+  select max(c.walked_at) into v_ended_at from tasker.maintenance_cursors c;
+  -- Before the first round there was something to maintain since the first namespace.
+  v_since := coalesce(v_ended_at, (select min(n.created_at) from tasker.namespaces n), p_now);
+  ok := p_now - v_since < v_longest;
+  detail := case
+    when v_ended_at is null then 'no round of maintenance has ended yet'
+    else format('the last round of maintenance ended at %s', v_ended_at)
+  end;
+  if not ok then
+    select string_agg(d.job, ', ') into v_due from tasker.list_due_jobs() d where d.job not in ('find_late_work', 'end_round');
+    detail := detail || coalesce(format(' and these jobs are due: %s', v_due), '') ||
+      ': name this database in tasker.databases of a server with shared_preload_libraries = ''tasker'', or run tasker-server; where one runs, its log says what fails';
+  end if;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker._maintenance_jobs()
+ RETURNS text[]
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- In their order. find_late_work comes before the four that do what it found. drop_partitions may hold the strongest locks until its transaction ends.
+  select array['make_missing_queues', 'make_partitions', 'start_due_tasks', 'start_held_tasks', 'evaluate', 'find_late_work', 'end_leases', 'time_out_attempts',
+    'time_out_tasks', 'send_lost_messages', 'bulk_jobs', 'note_event_floor', 'forget_answers', 'forget_workers', 'fold_statistics', 'roll_up_statistics', 'drop_partitions',
+    'end_round']
+$function$;
+comment on function tasker._maintenance_jobs() is 'The jobs of maintenance, in the order in which a round does them.';
+revoke all on function tasker._maintenance_jobs() from public;
+
+CREATE OR REPLACE FUNCTION tasker._may(namespace text, privilege text)
+ RETURNS boolean
+ LANGUAGE c
+ STABLE
+AS 'MODULE_PATHNAME', $function$_may_wrapper$function$;
+revoke all on function tasker._may(text,text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._may_see_job(p_filter jsonb, p_created_by text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return tasker._may(coalesce(p_filter ->> 'namespace', '*'), 'operate') or p_created_by = tasker._actor();
+end
+$function$;
+comment on function tasker._may_see_job(jsonb,text) is 'Whether the caller made a bulk job, or may operate in the namespace of its filter; in all of them when it names none.';
+revoke all on function tasker._may_see_job(jsonb,text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._namespace_problem(namespaces text[], privilege text)
+ RETURNS text[]
+ LANGUAGE c
+ STABLE
+AS 'MODULE_PATHNAME', $function$_namespace_problem_wrapper$function$;
+revoke all on function tasker._namespace_problem(text[],text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._open_namespaces(privilege text)
+ RETURNS text[]
+ LANGUAGE c
+ STABLE STRICT
+AS 'MODULE_PATHNAME', $function$_open_namespaces_wrapper$function$;
+revoke all on function tasker._open_namespaces(text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._percentile(counts bigint[], share double precision)
+ RETURNS double precision
+ LANGUAGE c
+ IMMUTABLE PARALLEL SAFE STRICT
+AS 'MODULE_PATHNAME', $function$_percentile_wrapper$function$;
+revoke all on function tasker._percentile(bigint[],double precision) from public;
+
+CREATE OR REPLACE FUNCTION tasker._readable(p_namespaces text[])
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return array(
+    select u.name from unnest(p_namespaces) with ordinality u(name, ordinal) where tasker._may(u.name, 'read') order by u.ordinal);
+end
+$function$;
+comment on function tasker._readable(text[]) is 'Those of some namespaces that the caller may read.';
+revoke all on function tasker._readable(text[]) from public;
+
+CREATE OR REPLACE FUNCTION tasker._recount_states()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'on'
+ SET enable_bitmapscan TO 'on'
+ SET enable_hashjoin TO 'on'
+AS $function$
+declare
+  v_folded_seq bigint := coalesce((select c.folded_seq from tasker.statistics_cursors c), 0);
+begin
+  delete from tasker.state_counts;
+  -- What there is, less what the rows that are not folded yet will bring: in one snapshot.
+  insert into tasker.state_counts (template_id, is_task, state, count)
+  select c.template_id, c.is_task, c.state, sum(c.count)
+  from (
+    select s.template_id, false as is_task, s.state, count(*) as count from tasker.steps s where not tasker._is_terminal(s.state) group by s.template_id, s.state
+    union all
+    select t.template_id, true, t.state, count(*) from tasker.tasks t where t.finished_at is null group by t.template_id, t.state
+    union all
+    select t.template_id, false, u.state, u.change
+    from tasker.step_transitions h
+    cross join lateral (select t.template_id from tasker.tasks t where t.task_uuid = tasker._task_of(h.step_uuid)) t
+    cross join lateral tasker._unroll_step(h.path) p
+    cross join lateral (values (p.from_state, 1), (p.to_state, -1)) u(state, change)
+    where h.seq > v_folded_seq
+    union all
+    select t.template_id, true, u.state, u.change
+    from tasker.task_transitions h
+    cross join lateral (select t.template_id from tasker.tasks t where t.task_uuid = h.task_uuid) t
+    cross join lateral tasker._unroll_task(h.path) p
+    cross join lateral (values (p.from_state, 1), (p.to_state, -1)) u(state, change)
+    where h.seq > v_folded_seq
+  ) c
+  where tasker._gauged(c.state) is not null
+  group by c.template_id, c.is_task, c.state
+  having sum(c.count) <> 0;
+end
+$function$;
+comment on function tasker._recount_states() is 'Counts the states of all steps and tasks anew, as of how far history is folded. After a restore maintenance calls it; the owner may, after dropping partitions by hand.';
+revoke all on function tasker._recount_states() from public;
+
+CREATE OR REPLACE FUNCTION tasker._register_template(p_source text, p_is_json boolean, p_environment text)
+ RETURNS TABLE(template_uuid uuid, namespace text, name text, version text, created boolean)
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_new record;
+  v_old record;
+  v_namespace_id integer;
+  v_template_uuid uuid;
+begin
+  if p_source is null then
+    perform tasker._raise('22023', 'definition must not be null', null, 'Give the template as YAML or JSON.');
+  end if;
+  select c.* into v_new from tasker._compile_template(p_source, p_is_json, p_environment) c;
+  if v_new.compiled is null then
+    perform tasker._raise(v_new.failure_code, v_new.failure, v_new.findings::text,
+      'tasker.validate_template lists every finding with its path; nothing was registered.');
+  end if;
+
+  perform tasker._require_may(v_new.namespace, 'operate');
+  v_namespace_id := tasker._make_namespace(v_new.namespace);
+  insert into tasker.templates as t (
+    template_uuid, namespace_id, name, version, version_key, description, environment, source, definition, compiled, content_hash, steps_count,
+    roots_count, context_defaults, has_input_schema, identity_strategy, identity_window_seconds, on_failure, registered_by, registered_at)
+  values (
+    (tasker._task_uuids(1, tasker._now()))[1], v_namespace_id, v_new.name, v_new.version, v_new.version_key, v_new.description, p_environment, p_source,
+    v_new.definition, v_new.compiled, v_new.content_hash, v_new.steps_count, v_new.roots_count, v_new.context_defaults, v_new.has_input_schema,
+    v_new.identity_strategy, v_new.identity_window_seconds, v_new.on_failure, tasker._actor(), tasker._now())
+  on conflict on constraint template_version_is_unique do nothing
+  returning t.template_uuid into v_template_uuid;
+  if v_template_uuid is not null then
+    return query select v_template_uuid, v_new.namespace, v_new.name, v_new.version, true;
+    return;
+  end if;
+
+  select t.template_uuid, t.content_hash, t.environment into v_old
+  from tasker.templates t
+  where t.namespace_id = v_namespace_id and t.name = v_new.name and t.version = v_new.version;
+  if not found then
+    perform tasker._raise('40001', 'the template was registered by a concurrent transaction', null, 'Try again.');
+  end if;
+  if v_old.content_hash is distinct from v_new.content_hash then
+    perform tasker._raise('TK014',
+      format('template %s version %s is already registered in namespace %s with other content', v_new.name, v_new.version, v_new.namespace),
+      case when v_old.environment is distinct from p_environment then
+        format('It was registered for %s, this is for %s. ', coalesce('the environment ' || v_old.environment, 'no environment'),
+          coalesce('the environment ' || p_environment, 'no environment'))
+      else '' end || 'A registered version never changes, because tasks under way rely on it.',
+      'Give the changed template a new version.');
+  end if;
+  return query select v_old.template_uuid, v_new.namespace, v_new.name, v_new.version, false;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker._repair(p_step_uuid uuid, p_event text, p_result jsonb, p_reason text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now timestamptz := tasker._now();
+  v_actor text := tasker._actor();
+  v_namespace constant text := tasker._checked_namespace(p_step_uuid);
+begin
+  perform tasker._require_reason(p_reason);
+  if p_step_uuid is null then
+    perform tasker._raise('22023', 'step_uuid must be given');
+  elsif not tasker._may(v_namespace, 'read') then
+    -- As the library refuses the key of no step.
+    perform tasker._raise('TK002', format('step %s not found', p_step_uuid));
+  end if;
+  perform tasker._require_may(v_namespace, 'operate');
+  perform tasker._raise_refused(tasker._repair_step(p_step_uuid, p_event, p_result, p_reason, v_now, v_actor));
+  perform tasker._close_mended(tasker._task_of(p_step_uuid), p_reason, v_now, v_actor);
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker._require_dead_letter(p_dead_letter_uuid uuid)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_task_uuid uuid;
+begin
+  select d.task_uuid into v_task_uuid from tasker.dead_letters d where d.dead_letter_uuid = p_dead_letter_uuid;
+  if v_task_uuid is null or not tasker._may(tasker._checked_namespace(v_task_uuid), 'read') then
+    perform tasker._raise('TK004', format('dead letter %s not found', coalesce(p_dead_letter_uuid::text, 'null')), null,
+      'tasker.list_dead_letters() shows the dead letters there are.');
+  end if;
+  return v_task_uuid;
+end
+$function$;
+comment on function tasker._require_dead_letter(uuid) is 'The task of a dead letter; refuses the key of none, and of one that the caller may not read (TK004).';
+
+CREATE OR REPLACE FUNCTION tasker._require_few(p_limit integer)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if p_limit is null or p_limit not between 1 and tasker._slowest_kept() then
+    perform tasker._raise('22023', format('limit must be between 1 and %s, not %s', tasker._slowest_kept(), coalesce(p_limit::text, 'null')), null,
+      'Ask for one template, or a later time: each template and hour keeps its own slowest.');
+  end if;
+end
+$function$;
+comment on function tasker._require_few(integer) is 'Refuses to list none, or more of the slowest than are kept (22023).';
+revoke all on function tasker._require_few(integer) from public;
+
+CREATE OR REPLACE FUNCTION tasker._require_grantable(p_namespace text, p_privilege text)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if p_namespace is distinct from '*' then
+    perform tasker._require_namespace(p_namespace);
+  end if;
+  perform tasker._require_known('privilege', p_privilege, tasker._known_privileges());
+end
+$function$;
+comment on function tasker._require_grantable(text,text) is 'Refuses a namespace that there is not (TK004) and an unknown privilege (22023).';
+revoke all on function tasker._require_grantable(text,text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._require_maintenance_batch(p_batch integer)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if p_batch is null or p_batch not between 1 and 100000 then
+    perform tasker._raise('22023', format('batch must be between 1 and 100000, not %s', coalesce(p_batch::text, 'null')));
+  end if;
+end
+$function$;
+comment on function tasker._require_maintenance_batch(integer) is 'Refuses a size of a batch that is out of bounds (22023).';
+revoke all on function tasker._require_maintenance_batch(integer) from public;
+
+CREATE OR REPLACE FUNCTION tasker._require_may(p_namespace text, p_privilege text)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform tasker._raise_refused(tasker._namespace_problem(array[p_namespace], p_privilege));
+end
+$function$;
+comment on function tasker._require_may(text,text) is 'Refuses a caller without a privilege in a namespace (42501), also in one that there is not.';
+revoke all on function tasker._require_may(text,text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._require_same_partitions(p_key uuid DEFAULT NULL::uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_table text;
+begin
+  -- A name leads to the table of now, a read of the catalogue to that of the caller's snapshot.
+  select c.relname into v_table
+  from tasker._partition_ranges() r
+  cross join lateral (
+    select c.oid, c.relname
+    from pg_class c
+    where c.relname = ('tasks_' || r.suffix)::name and c.relnamespace = 'tasker'::regnamespace
+    -- A look-up for each range: the catalogue has many tables.
+    offset 0
+  ) c
+  where (p_key is null or p_key >= tasker._partition_bound(r.starts_on) and p_key < tasker._partition_bound(r.ends_on))
+    and c.oid is distinct from to_regclass(format('tasker.%I', c.relname));
+  if found then
+    perform tasker._raise('40001', format('partition %s was exchanged while this was being read', v_table), 'Retention took old tasks out of it.', 'Try again.');
+  end if;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker._require_task(p_task_uuid uuid)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if not exists (select from tasker.tasks t where t.task_uuid = p_task_uuid) or not tasker._may(tasker._checked_namespace(p_task_uuid), 'read') then
+    perform tasker._require_same_partitions(p_task_uuid);
+    perform tasker._raise('TK001', format('task %s not found', coalesce(p_task_uuid::text, 'null')), null, 'tasker.list_tasks() shows the tasks there are.');
+  end if;
+end
+$function$;
+comment on function tasker._require_task(uuid) is 'Refuses the key of no task, and of one that the caller may not read (TK001, 40001).';
+
+CREATE OR REPLACE FUNCTION tasker._roll_up_statistics(p_now timestamp with time zone)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'on'
+ SET enable_hashjoin TO 'on'
+AS $function$
+declare
+  v_hour constant timestamptz := date_trunc('hour', p_now, 'UTC');
+  v_count bigint;
+  v_lists record;
+begin
+  update tasker.statistics_cursors c set rolled_up_at = v_hour where c.rolled_up_at is distinct from v_hour;
+  if not found then
+    return 0;
+  end if;
+  if tasker._statistics_days() > 0 then
+    delete from tasker.statistics_buckets b where b.starts_at < p_now - tasker._statistics_days() * interval '24 hours';
+    delete from tasker.slowest_runs r where r.starts_at < p_now - tasker._statistics_days() * interval '24 hours';
+  end if;
+  delete from tasker.state_counts c where c.count = 0;
+  with fine as (
+    delete from tasker.statistics_buckets b where b.starts_at <> tasker._bucket_start(b.starts_at, p_now) returning b.*
+  )
+  insert into tasker.statistics_buckets as b (template_id, starts_at, number, completed, failed, cancelled, resolved, attempts, retries, runs, run_us, longest_run_us,
+    run_histogram, waits, wait_us)
+  select f.template_id, tasker._bucket_start(f.starts_at, p_now), f.number, sum(f.completed), sum(f.failed), sum(f.cancelled), sum(f.resolved), sum(f.attempts),
+    sum(f.retries), sum(f.runs), sum(f.run_us), max(f.longest_run_us), tasker._sum_histograms(array_agg(f.run_histogram)), sum(f.waits), sum(f.wait_us)
+  from fine f
+  group by 1, 2, 3
+  on conflict on constraint statistics_buckets_pkey do update
+    set completed = b.completed + excluded.completed, failed = b.failed + excluded.failed, cancelled = b.cancelled + excluded.cancelled,
+      resolved = b.resolved + excluded.resolved, attempts = b.attempts + excluded.attempts, retries = b.retries + excluded.retries, runs = b.runs + excluded.runs,
+      run_us = b.run_us + excluded.run_us, longest_run_us = greatest(b.longest_run_us, excluded.longest_run_us),
+        run_histogram = tasker._sum_histograms(array[b.run_histogram, excluded.run_histogram]), waits = b.waits + excluded.waits,
+      wait_us = b.wait_us + excluded.wait_us;
+  get diagnostics v_count = row_count;
+  with moved as (
+    update tasker.slowest_runs r set starts_at = tasker._bucket_start(r.starts_at, p_now)
+    where r.starts_at <> tasker._bucket_start(r.starts_at, p_now)
+    returning r.template_id, r.is_task, r.starts_at
+  )
+  select array_agg(m.template_id) as template_ids, array_agg(m.is_task) as are_tasks, array_agg(m.starts_at) as starts_at into v_lists
+  from (select distinct m.template_id, m.is_task, m.starts_at from moved m) m;
+  if v_lists.template_ids is not null then
+    perform tasker._trim_slowest(v_lists.template_ids, v_lists.are_tasks, v_lists.starts_at);
+  end if;
+  return v_count;
+end
+$function$;
+comment on function tasker._roll_up_statistics(timestamp with time zone) is 'Once an hour: folds buckets of hours into days, of days into months, forgets what is older than tasker.statistics_days, and says how many buckets it wrote.';
+revoke all on function tasker._roll_up_statistics(timestamp with time zone) from public;
+
+CREATE OR REPLACE FUNCTION tasker._run_bulk_jobs(p_limit integer, p_now timestamp with time zone)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_job tasker.bulk_jobs;
+  v_limit constant integer := least(p_limit, 100);
+  v_found uuid[];
+  v_task_uuid uuid;
+begin
+  select j.* into v_job from tasker.bulk_jobs j where j.finished_at is null order by j.job_uuid limit 1 for update skip locked;
+  if not found then
+    return 0;
+  end if;
+  -- Whoever calls maintenance: the job may do what its creator may, as things are now.
+  perform tasker._act_for(v_job.created_by);
+  v_found := tasker._filtered_tasks(v_job.filter, v_job.after, v_limit);
+  -- All of them at once, in the order of locks: one after the other would cross the batch of a worker that finishes steps of several of them.
+  perform tasker._lock_whole_tasks(v_found);
+  foreach v_task_uuid in array v_found loop
+    begin
+      -- The locks are held already, and a savepoint's history rows need a row written before them (sql/README.md).
+      update tasker.bulk_jobs j set after = v_task_uuid where j.job_uuid = v_job.job_uuid;
+      if tasker._apply_to_task(v_task_uuid, v_job.action, concat_ws(': ', format('bulk job %s by %s', v_job.job_uuid, v_job.created_by), v_job.reason)) then
+        v_job.changed := v_job.changed + 1;
+      end if;
+    exception
+      -- What can pass later is tried again with the whole round; a task that refuses the action is counted, and the others go on.
+      when serialization_failure or deadlock_detected or lock_not_available then
+        raise;
+      when others then
+        v_job.refused := v_job.refused + 1;
+        v_job.last_refusal := jsonb_build_object('task_uuid', v_task_uuid, 'code', sqlstate, 'message', sqlerrm);
+    end;
+  end loop;
+  perform tasker._act_for(null);
+  update tasker.bulk_jobs j
+  set seen = j.seen + cardinality(v_found), changed = v_job.changed, refused = v_job.refused, last_refusal = v_job.last_refusal,
+    after = coalesce(v_found[cardinality(v_found)], j.after), finished_at = case when cardinality(v_found) < v_limit then p_now end
+  where j.job_uuid = v_job.job_uuid;
+  return greatest(cardinality(v_found), 1);
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker._run_job(p_job text, p_batch integer, p_now timestamp with time zone, OUT processed bigint, OUT more boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_actor text := tasker._actor();
+begin
+  case p_job
+    when 'make_missing_queues' then processed := tasker._make_missing_queues(); more := false;
+    when 'make_partitions' then processed := tasker._make_partitions_ahead(p_now); more := false;
+    when 'start_due_tasks' then processed := tasker._start_due_tasks(p_batch, p_now, v_actor); more := processed = p_batch;
+    when 'start_held_tasks' then processed := tasker._start_held_tasks(p_batch, p_now, v_actor); more := processed = p_batch;
+    when 'evaluate' then processed := tasker._evaluate_resting(p_batch, p_now, v_actor); more := processed = p_batch;
+    when 'find_late_work' then processed := tasker._find_late_work(p_batch, p_now); more := false;
+    when 'end_leases' then processed := tasker._end_found_leases(p_batch, p_now, v_actor); more := processed > 0;
+    when 'time_out_attempts' then processed := tasker._time_out_attempts(tasker._take_found(p_job, p_batch), p_now, v_actor); more := processed > 0;
+    when 'time_out_tasks' then
+      processed := tasker._time_out_tasks(tasker._take_found(p_job, least(p_batch, 100)), least(p_batch, 100), p_now, v_actor);
+      more := processed > 0;
+    when 'send_lost_messages' then processed := tasker._send_lost_messages(tasker._take_found(p_job, p_batch), p_now); more := processed > 0;
+    when 'bulk_jobs' then processed := tasker._run_bulk_jobs(p_batch, p_now); more := processed > 0;
+    when 'note_event_floor' then perform tasker._note_event_floor(); processed := 0; more := false;
+    when 'forget_answers' then processed := tasker._forget_answers(p_batch, p_now); more := processed = p_batch;
+    when 'forget_workers' then processed := tasker._forget_workers(p_batch, p_now); more := processed = p_batch;
+    when 'fold_statistics' then select f.processed, f.more into _run_job.processed, _run_job.more from tasker._fold_statistics(p_batch, p_now) f;
+    when 'roll_up_statistics' then processed := tasker._roll_up_statistics(p_now); more := false;
+    when 'drop_partitions' then processed := tasker._drop_partitions(p_now); more := processed > 0;
+    when 'end_round' then perform tasker._end_round(p_now); processed := 0; more := false;
+  end case;
+end
+$function$;
+comment on function tasker._run_job(text,integer,timestamp with time zone) is 'Does one bounded batch of a job, and says how much that was and whether there is more to do at once.';
+revoke all on function tasker._run_job(text,integer,timestamp with time zone) from public;
+
+CREATE OR REPLACE FUNCTION tasker._send_lost_messages(p_step_uuids uuid[], p_now timestamp with time zone)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_queue record;
+  v_lost record;
+  v_missing bigint[];
+  v_suspects uuid[];
+  v_msg_ids bigint[];
+  v_count bigint := 0;
+begin
+  for v_queue in select q.* from tasker._steps_by_queue(p_step_uuids) q loop
+    -- Looked at again under the step's lock: a step that changes at this moment has its message changed in the same transaction. No other step is
+    -- locked: claims would go past it.
+    v_suspects := array(
+      select s.step_uuid
+      from unnest(v_queue.step_uuids) u(step_uuid)
+      cross join lateral (select s.step_uuid from tasker.steps s where s.step_uuid = u.step_uuid for no key update skip locked) s);
+    v_missing := tasker._queue_missing(v_queue.queue_name, array(
+      select s.msg_id
+      from unnest(v_suspects) u(step_uuid)
+      cross join lateral (select s.msg_id from tasker.steps s where s.step_uuid = u.step_uuid) s));
+    select array_agg(s.step_uuid order by s.step_uuid) as step_uuids, array_agg(s.attempt order by s.step_uuid) as attempts,
+      array_agg(d.callable order by s.step_uuid) as handlers, array_agg(t.priority::integer order by s.step_uuid) as priorities,
+      array_agg(t.correlation_id order by s.step_uuid) as correlation_ids,
+      array_agg(tasker._visible_at(s.state, s.paused_at, s.retry_at, s.lease_expires_at, p_now) order by s.step_uuid) as visible_at
+    into v_lost
+    from unnest(v_suspects) u(step_uuid)
+    cross join lateral (
+      select s.* from tasker.steps s where s.step_uuid = u.step_uuid and s.state in ('enqueued', 'in_progress', 'waiting_for_retry')
+    ) s
+    cross join lateral (select t.priority, t.correlation_id from tasker.tasks t where t.task_uuid = tasker._task_of(s.step_uuid)) t
+    cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
+    where coalesce(s.msg_id, 0) = any (v_missing);
+    continue when v_lost.step_uuids is null;
+
+    v_msg_ids := tasker._queue_send(v_queue.queue_name, v_lost.step_uuids, v_lost.attempts, v_lost.handlers, v_lost.priorities, v_lost.correlation_ids,
+      v_lost.visible_at);
+    update tasker.steps s
+    set msg_id = m.msg_id
+    from unnest(v_lost.step_uuids, v_msg_ids) m(step_uuid, msg_id)
+    where s.step_uuid = m.step_uuid;
+    perform pg_notify('tasker_ready_' || n.name, '') from tasker.namespaces n where n.queue_name = v_queue.queue_name;
+    v_count := v_count + cardinality(v_msg_ids);
+  end loop;
+  return v_count;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker._settle_statistics(p_now timestamp with time zone)
+ RETURNS tasker.statistics_cursors
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_incarnation constant text := tasker._incarnation();
+  v_horizon constant bigint := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
+  -- In this order: a transaction from v_xid on began after v_seq was drawn.
+  v_seq bigint := tasker._last_drawn_seq();
+  v_xid bigint := tasker._next_xid();
+  v_old tasker.statistics_cursors;
+  v_new tasker.statistics_cursors;
+begin
+  select c.* into v_old from tasker.statistics_cursors c for update;
+  if not found then
+    insert into tasker.statistics_cursors (incarnation, folded_seq, settled_seq, settled_at, noted_seq, noted_xid, noted_at)
+    values (v_incarnation, 0, 0, p_now, v_seq, v_xid, p_now)
+    returning * into v_old;
+  end if;
+  v_new := v_old;
+  if v_old.incarnation <> v_incarnation then
+    -- Restored, or another server took over: ids say nothing about rows from before, and rows may have been left behind.
+    perform tasker._recount_states();
+    v_new.incarnation := v_incarnation;
+    v_new.noted_seq := v_seq;
+    v_new.noted_xid := v_xid;
+    v_new.noted_at := p_now;
+  elsif v_old.noted_xid <= v_horizon then
+    v_new.settled_seq := v_old.noted_seq;
+    v_new.settled_at := v_old.noted_at;
+    if v_seq > v_old.noted_seq then
+      v_new.noted_seq := v_seq;
+      v_new.noted_xid := v_xid;
+      v_new.noted_at := p_now;
+    end if;
+  end if;
+  if v_new is distinct from v_old then
+    update tasker.statistics_cursors c
+    set incarnation = v_new.incarnation, settled_seq = v_new.settled_seq, settled_at = v_new.settled_at, noted_seq = v_new.noted_seq, noted_xid = v_new.noted_xid,
+      noted_at = v_new.noted_at;
+  end if;
+  return v_new;
+end
+$function$;
+comment on function tasker._settle_statistics(timestamp with time zone) is 'Notes the last number drawn with the next transaction id, and what is settled: the last such number whose transactions have all ended. Gives where the folding is.';
+revoke all on function tasker._settle_statistics(timestamp with time zone) from public;
+
+CREATE OR REPLACE FUNCTION tasker._shown_namespaces(p_namespace text)
+ RETURNS integer[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_open constant text[] := tasker._open_namespaces('read');
+begin
+  if v_open is null and p_namespace is null then
+    return null;
+  end if;
+  return array(
+    select n.namespace_id from tasker.namespaces n
+    where (v_open is null or n.name = any (v_open)) and (p_namespace is null or n.name = p_namespace));
+end
+$function$;
+comment on function tasker._shown_namespaces(text) is 'The keys of the namespaces that a list shows its caller: of the one named, or of those the caller may read; null is all.';
+revoke all on function tasker._shown_namespaces(text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._since(p_since timestamp with time zone)
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select tasker._bucket_start(coalesce(p_since, tasker._now() - interval '24 hours'), tasker._now())
+$function$;
+comment on function tasker._since(timestamp with time zone) is 'A time, or a day ago without one, at the beginning of its bucket.';
+revoke all on function tasker._since(timestamp with time zone) from public;
+
+CREATE OR REPLACE FUNCTION tasker._slowest(p_is_task boolean, p_since timestamp with time zone, p_namespace text, p_template_name text, p_limit integer)
+ RETURNS TABLE(template_id integer, namespace text, template_name text, template_version text, run_us bigint, key uuid, attempts_used integer, state text, started_at timestamp with time zone, finished_at timestamp with time zone)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_since constant timestamptz := tasker._since(p_since);
+begin
+  perform tasker._require_few(p_limit);
+  return query
+    select c.template_id, c.namespace, c.template_name, c.template_version, r.run_us, r.key, r.attempts_used, r.state, r.started_at, r.finished_at
+    from tasker._chosen_templates(p_namespace, p_template_name) c
+    cross join lateral (
+      select r.* from tasker.slowest_runs r where r.template_id = c.template_id and r.is_task = p_is_task and r.starts_at >= v_since
+      order by r.run_us desc, r.key
+      limit p_limit
+    ) r
+    order by r.run_us desc, r.key
+    limit p_limit;
+end
+$function$;
+comment on function tasker._slowest(boolean,timestamp with time zone,text,text,integer) is 'The slowest steps or tasks of the chosen templates since a time (22023).';
+revoke all on function tasker._slowest(boolean,timestamp with time zone,text,text,integer) from public;
+
+CREATE OR REPLACE FUNCTION tasker._slowest_kept()
+ RETURNS integer
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select 20
+$function$;
+comment on function tasker._slowest_kept() is 'How many of the slowest are kept for each template and span of time, of steps and of tasks.';
+revoke all on function tasker._slowest_kept() from public;
+
+CREATE OR REPLACE FUNCTION tasker._state_counts(p_namespace text, OUT enqueued bigint, OUT in_progress bigint, OUT waiting_for_retry bigint)
+ RETURNS record
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select coalesce(sum(c.count) filter (where c.state = 'enqueued'), 0)::bigint, coalesce(sum(c.count) filter (where c.state = 'in_progress'), 0)::bigint,
+    coalesce(sum(c.count) filter (where c.state = 'waiting_for_retry'), 0)::bigint
+  from tasker._chosen_templates(p_namespace, null) x
+  cross join lateral (select c.state, c.count from tasker.state_counts c where c.template_id = x.template_id and not c.is_task) c
+$function$;
+comment on function tasker._state_counts(text) is 'How many steps of a namespace are in each state that has a message, as of how far history is folded.';
+revoke all on function tasker._state_counts(text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._statistics_are_due(p_now timestamp with time zone)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_cursor tasker.statistics_cursors;
+  v_lag constant bigint := tasker._statistics_lag();
+begin
+  select c.* into v_cursor from tasker.statistics_cursors c;
+  return case
+    when v_cursor.incarnation is null then v_lag > 0
+    when v_cursor.incarnation <> tasker._incarnation() or v_lag >= 20000 then true
+    else v_lag > 0 and (v_cursor.rested_at is null or p_now < v_cursor.rested_at or p_now >= v_cursor.rested_at + tasker._statistics_pause())
+  end;
+end
+$function$;
+comment on function tasker._statistics_are_due(timestamp with time zone) is 'Whether history rows wait to be folded, many of them or for long enough.';
+revoke all on function tasker._statistics_are_due(timestamp with time zone) from public;
+
+CREATE OR REPLACE FUNCTION tasker._statistics_as_of()
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case when c.folded_seq >= tasker._last_drawn_seq() then greatest(tasker._now(), c.as_of) else c.as_of end from tasker.statistics_cursors c
+$function$;
+comment on function tasker._statistics_as_of() is 'The time up to which everything that was committed is in the statistics; null before maintenance has folded anything.';
+revoke all on function tasker._statistics_as_of() from public;
+
+CREATE OR REPLACE FUNCTION tasker._statistics_days()
+ RETURNS integer
+ LANGUAGE c
+ STABLE PARALLEL SAFE STRICT
+AS 'MODULE_PATHNAME', $function$_statistics_days_wrapper$function$;
+revoke all on function tasker._statistics_days() from public;
+
+CREATE OR REPLACE FUNCTION tasker._statistics_health()
+ RETURNS TABLE(name text, ok boolean, detail text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select 'statistics', c.as_of is null or a.as_of > tasker._now() - interval '5 minutes',
+    case when c.as_of is null then 'nothing has been counted yet'
+      when a.as_of >= tasker._now() then 'everything is counted'
+      else format('counted up to %s; what is committed later is waited for by maintenance, or by a transaction that the check events names', a.as_of) end
+  from (select 1) one
+  left join tasker.statistics_cursors c on true
+  left join lateral tasker._statistics_as_of() a(as_of) on true
+$function$;
+comment on function tasker._statistics_health() is 'How far the statistics are behind.';
+revoke all on function tasker._statistics_health() from public;
+
+CREATE OR REPLACE FUNCTION tasker._statistics_lag()
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select tasker._last_drawn_seq() - coalesce((select c.folded_seq from tasker.statistics_cursors c), 0)
+$function$;
+comment on function tasker._statistics_lag() is 'How many numbers of history rows have been drawn that are not folded.';
+revoke all on function tasker._statistics_lag() from public;
+
+CREATE OR REPLACE FUNCTION tasker._statistics_pause()
+ RETURNS interval
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select interval '5 seconds'
+$function$;
+comment on function tasker._statistics_pause() is 'How long few new history rows wait until they are folded.';
+revoke all on function tasker._statistics_pause() from public;
+
+CREATE OR REPLACE FUNCTION tasker._steps_by_queue(p_step_uuids uuid[])
+ RETURNS TABLE(queue_name text, step_uuids uuid[], msg_ids bigint[])
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return query
+    select d.queue_name, array_agg(s.step_uuid order by s.step_uuid), array_agg(s.msg_id order by s.step_uuid)
+    from unnest(p_step_uuids) u(step_uuid)
+    cross join lateral (select s.step_uuid, s.template_id, s.msg_id from tasker.steps s where s.step_uuid = u.step_uuid) s
+    cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
+    group by d.queue_name;
+end
+$function$;
+comment on function tasker._steps_by_queue(uuid[]) is 'Steps and the messages they know of, for each queue.';
+revoke all on function tasker._steps_by_queue(uuid[]) from public;
+
+CREATE OR REPLACE FUNCTION tasker._steps_without_message(p_step_uuids uuid[])
+ RETURNS uuid[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_queue record;
+  v_missing bigint[];
+  v_found uuid[] := '{}';
+begin
+  for v_queue in select q.* from tasker._steps_by_queue(p_step_uuids) q loop
+    -- Another job makes the queue; its messages are missed when it is there.
+    continue when to_regclass(format('pgmq.%I', 'q_' || v_queue.queue_name)) is null;
+    v_missing := tasker._queue_missing(v_queue.queue_name, v_queue.msg_ids);
+    continue when cardinality(v_missing) = 0;
+    v_found := v_found || array(
+      select u.step_uuid from unnest(v_queue.step_uuids, v_queue.msg_ids) u(step_uuid, msg_id) where coalesce(u.msg_id, 0) = any (v_missing));
+  end loop;
+  return v_found;
+end
+$function$;
+comment on function tasker._steps_without_message(uuid[]) is 'Those of the steps whose message is not in their queue.';
+revoke all on function tasker._steps_without_message(uuid[]) from public;
+
+CREATE OR REPLACE FUNCTION tasker._sum_histograms(histograms bigint[])
+ RETURNS bigint[]
+ LANGUAGE c
+ IMMUTABLE PARALLEL SAFE STRICT
+AS 'MODULE_PATHNAME', $function$_sum_histograms_wrapper$function$;
+revoke all on function tasker._sum_histograms(bigint[]) from public;
+
+CREATE OR REPLACE FUNCTION tasker._take_found(p_job text, p_limit integer)
+ RETURNS uuid[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_taken uuid[];
+begin
+  with taken as (
+    delete from tasker.maintenance_found f
+    where f.job = p_job and f.key = any (array(select n.key from tasker.maintenance_found n where n.job = p_job order by n.key limit p_limit))
+    returning f.key
+  )
+  select coalesce(array_agg(t.key order by t.key), '{}') into v_taken from taken t;
+  return v_taken;
+end
+$function$;
+comment on function tasker._take_found(text,integer) is 'Takes what the walk has noted for a job, in key order. What the job then finds busy the walk meets again.';
+revoke all on function tasker._take_found(text,integer) from public;
+
+CREATE OR REPLACE FUNCTION tasker._template_not_found(p_namespace text, p_name text, p_version text)
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_elsewhere text;
+begin
+  select string_agg(distinct n.name || '/' || t.name || ' ' || t.version, ', ')
+  into v_elsewhere
+  from (
+    select t.*
+    from tasker.templates t
+    where t.name = p_name and t.retired_at is null
+      and tasker._may((select n.name from tasker.namespaces n where n.namespace_id = t.namespace_id), 'read')
+    order by t.registered_at desc
+    limit 5
+  ) t
+  join tasker.namespaces n on n.namespace_id = t.namespace_id;
+  return array['TK003',
+    format('template %s%s not found in namespace %s', coalesce(p_name, 'null'), coalesce(' version ' || p_version, ''), coalesce(p_namespace, 'null')),
+    'Registered under this name: ' || coalesce(v_elsewhere, 'nothing') || '.',
+    'tasker.list_templates() shows what is registered; tasker.register_template() adds one.'];
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker._transitions_read(p_after bigint, p_to bigint, p_task_uuids uuid[])
+ RETURNS TABLE(template_id integer, number integer, key uuid, attempt integer, began_at timestamp with time zone, at timestamp with time zone, hour timestamp with time zone, to_state text, leaves text, enters text, starts bigint, retries bigint, run_us bigint, wait_us bigint)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'on'
+ SET enable_hashjoin TO 'on'
+ SET enable_material TO 'on'
+ SET jit TO 'off'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+begin
+  return query
+    with steps_read as materialized (
+      select h.step_uuid, h.seq, h.at, h.attempt, h.path
+      from tasker.step_transitions h
+      where h.seq > p_after and h.seq <= p_to and (p_task_uuids is null or tasker._task_of(h.step_uuid) = any (p_task_uuids))
+    ), tasks_read as materialized (
+      select h.task_uuid, h.at, h.path
+      from tasker.task_transitions h
+      where h.seq > p_after and h.seq <= p_to and (p_task_uuids is null or h.task_uuid = any (p_task_uuids))
+    ), owners as materialized (
+      select t.task_uuid, t.template_id, t.started_at
+      from (select tasker._task_of(s.step_uuid) from steps_read s union select t.task_uuid from tasks_read t) k(task_uuid)
+      -- The limit keeps this a look-up for each, whatever the planner thinks of the numbers.
+      cross join lateral (select t.task_uuid, t.template_id, t.started_at from tasker.tasks t where t.task_uuid = k.task_uuid limit 1) t
+    ), step_paths as materialized (
+      -- There are a few dozen paths, whatever the number of rows.
+      select p.path, u.*, tasker._gauged(u.from_state) as leaves, tasker._gauged(u.to_state) as enters
+      from (select distinct s.path from steps_read s) p
+      cross join lateral (
+        select (array_agg(u.from_state order by u.ordinal))[1] as from_state, (array_agg(u.to_state order by u.ordinal desc))[1] as to_state,
+          count(*) filter (where u.event = 'start') as starts, count(*) filter (where u.event = 'wait_for_retry') as retries,
+          bool_or(u.from_state = 'in_progress' and u.event in ('enqueue_for_orchestration', 'enqueue_as_error_for_orchestration')) as ends_run
+        from tasker._unroll_step(p.path) u
+      ) u
+    ), task_paths as materialized (
+      select p.path, u.*, tasker._gauged(u.from_state) as leaves, tasker._gauged(u.to_state) as enters,
+        tasker._is_terminal(u.to_state) and not tasker._is_terminal(u.from_state) as ends_run
+      from (select distinct t.path from tasks_read t) p
+      cross join lateral (
+        select (array_agg(u.from_state order by u.ordinal))[1] as from_state, (array_agg(u.to_state order by u.ordinal desc))[1] as to_state
+        from tasker._unroll_task(p.path) u
+      ) u
+    )
+    select o.template_id, tasker._number_of(s.step_uuid) as number, s.step_uuid as key, s.attempt, s.since as began_at, s.at,
+      date_bin(interval '1 hour', s.at, timestamptz 'epoch'), p.to_state, p.leaves, p.enters, p.starts,
+      p.retries,
+      case when p.ends_run then greatest(date_part('epoch', s.at - s.since) * 1000000, 0)::bigint end as run_us,
+      case when p.starts > 0 and p.from_state = 'enqueued' then greatest(date_part('epoch', s.at - s.since) * 1000000, 0)::bigint
+        when p.starts > 0 and p.from_state = 'pending' then 0 end as wait_us
+    from (
+      -- A row that begins in progress follows the one that started the attempt, one that begins enqueued follows the one that put it there.
+      select s.*, coalesce(
+        lag(s.at) over (partition by s.step_uuid order by s.seq),
+        case when left(s.path, 1) <> 'p' then (
+          select h.at from tasker.step_transitions h where h.step_uuid = s.step_uuid and h.seq + 0 < s.seq order by h.seq desc limit 1
+        ) end) as since
+      from steps_read s
+    ) s
+    join step_paths p on p.path = s.path
+    join owners o on o.task_uuid = tasker._task_of(s.step_uuid)
+    union all
+    select o.template_id, 0, t.task_uuid, null, o.started_at, t.at, date_bin(interval '1 hour', t.at, timestamptz 'epoch'), p.to_state, p.leaves, p.enters, 0, 0,
+      case when p.ends_run then greatest(date_part('epoch', t.at - o.started_at) * 1000000, 0)::bigint end, null
+    from tasks_read t
+    join task_paths p on p.path = t.path
+    join owners o on o.task_uuid = t.task_uuid;
+end
+$function$;
+comment on function tasker._transitions_read(bigint,bigint,uuid[]) is 'The history rows of a stretch of numbers, of all tasks or of those given, as what is counted of them. A run goes from the start of an attempt to its outcome, a wait from where a step was enqueued to its start; a task (number 0) runs from its start to its end.';
+revoke all on function tasker._transitions_read(bigint,bigint,uuid[]) from public;
+
+CREATE OR REPLACE FUNCTION tasker._trim_slowest(p_template_ids integer[], p_are_tasks boolean[], p_starts_at timestamp with time zone[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  with least as materialized (
+    select u.template_id, u.is_task, u.starts_at, k.run_us, k.key
+    from unnest(p_template_ids, p_are_tasks, p_starts_at) u(template_id, is_task, starts_at)
+    cross join lateral (
+      select k.run_us, k.key from tasker.slowest_runs k
+      where k.template_id = u.template_id and k.is_task = u.is_task and k.starts_at = u.starts_at
+      order by k.run_us desc, k.key desc
+      offset tasker._slowest_kept() - 1 limit 1
+    ) k
+  )
+  delete from tasker.slowest_runs r
+  using least l
+  where r.template_id = l.template_id and r.is_task = l.is_task and r.starts_at = l.starts_at and r.run_us <= l.run_us and (r.run_us, r.key) < (l.run_us, l.key);
+end
+$function$;
+comment on function tasker._trim_slowest(integer[],boolean[],timestamp with time zone[]) is 'Leaves the slowest few in each of the lists.';
+revoke all on function tasker._trim_slowest(integer[],boolean[],timestamp with time zone[]) from public;
+
+CREATE OR REPLACE FUNCTION tasker._unserved_handlers(p_now timestamp with time zone)
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_namespace record;
+  v_unserved text[];
+  v_found text[] := '{}';
+begin
+  for v_namespace in select n.name, n.queue_name from tasker.namespaces n where n.paused_at is null and tasker._may(n.name, 'read') order by n.name loop
+    continue when to_regclass(format('pgmq.%I', 'q_' || v_namespace.queue_name)) is null;
+    -- Served messages go, so that those which nobody serves come to the front: a bounded look there finds them, however long the queue is.
+    execute format(
+      'select array_agg(format(''%%s (namespace %%s)'', h.handler, $2) order by h.handler)
+       from (
+         select distinct m.handler
+         from (select m.message ->> ''handler'' as handler from pgmq.%I m where m.vt <= $1 order by m.vt limit 1000) m
+         where m.handler is not null
+       ) h
+       where tasker._live_workers($2, h.handler, $3) = 0', 'q_' || v_namespace.queue_name)
+    into v_unserved
+    using p_now - tasker._worker_silence(), v_namespace.name, p_now;
+    v_found := v_found || coalesce(v_unserved, '{}');
+  end loop;
+  return v_found;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker._walk_live_steps(p_limit integer, p_now timestamp with time zone, OUT step_uuids uuid[], OUT clocked_task_uuids uuid[])
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  -- A finished task costs the walk a fraction of a live one.
+  v_tasks constant integer := p_limit * 5;
+  v_beginning constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_after uuid;
+  v_next uuid;
+  v_live uuid[];
+  v_last uuid;
+  v_count integer;
+begin
+  v_after := coalesce((select c.after from tasker.maintenance_cursors c where c.job = 'live_steps'), v_beginning);
+  select array_agg(t.task_uuid order by t.task_uuid) filter (where t.finished_at is null), (array_agg(t.task_uuid order by t.task_uuid desc))[1], count(*),
+    array_agg(t.task_uuid order by t.task_uuid) filter (where t.finished_at is null and tasker._has_clocks(t.template_id))
+  into v_live, v_last, v_count, clocked_task_uuids
+  from (
+    select t.task_uuid, t.template_id, t.finished_at from tasker.tasks t where t.task_uuid >= tasker._task_of(v_after) order by t.task_uuid limit v_tasks
+  ) t;
+  step_uuids := array(
+    select s.step_uuid
+    from unnest(v_live) t(task_uuid)
+    cross join lateral (
+      select s.step_uuid
+      from tasker.steps s
+      where s.step_uuid > greatest(t.task_uuid, v_after) and s.step_uuid <= tasker._last_step_uuid(t.task_uuid)
+        and s.state in ('enqueued', 'in_progress', 'waiting_for_retry')
+      order by s.step_uuid
+    ) s
+    limit p_limit);
+  v_next := case
+    when cardinality(step_uuids) = p_limit then step_uuids[p_limit]
+    when v_count = v_tasks then tasker._last_step_uuid(v_last)
+    else v_beginning end;
+  -- A round over few tasks ends where it began, and writes nothing.
+  if v_next <> v_after then
+    insert into tasker.maintenance_cursors as c (job, after) values ('live_steps', v_next)
+    on conflict on constraint maintenance_cursors_pkey do update set after = excluded.after;
+  end if;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker._workers_are_forgotten_after()
+ RETURNS interval
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select interval '7 days'
+$function$;
+comment on function tasker._workers_are_forgotten_after() is 'How long a worker that is retired or silent stays on the list; long enough to see after a weekend what died on it.';
+revoke all on function tasker._workers_are_forgotten_after() from public;
+
+CREATE OR REPLACE FUNCTION tasker.apply_to_tasks(filter jsonb, action text, dry_run boolean DEFAULT true, reason text DEFAULT NULL::text)
+ RETURNS TABLE(job_uuid uuid, matched integer, more boolean, sample uuid[])
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now timestamptz := tasker._now();
+  v_found uuid[];
+begin
+  perform tasker._require_filter(apply_to_tasks.filter);
+  perform tasker._require_bulk_action(apply_to_tasks.action);
+  perform tasker._require_reason(apply_to_tasks.reason);
+  perform tasker._require_may(apply_to_tasks.filter ->> 'namespace', 'operate');
+  v_found := tasker._filtered_tasks(apply_to_tasks.filter, null, 1000);
+  if not coalesce(apply_to_tasks.dry_run, true) then
+    insert into tasker.bulk_jobs (job_uuid, filter, action, reason, created_at, created_by)
+    values ((tasker._task_uuids(1, v_now))[1], apply_to_tasks.filter, apply_to_tasks.action, apply_to_tasks.reason, v_now, tasker._actor())
+    returning bulk_jobs.job_uuid into apply_to_tasks.job_uuid;
+  end if;
+  return query select apply_to_tasks.job_uuid, cardinality(v_found), cardinality(v_found) = 1000, v_found[1:10];
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.cancel_bulk_job(job_uuid uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_finished_at timestamptz;
+begin
+  select j.finished_at into v_finished_at from tasker.bulk_jobs j where j.job_uuid = cancel_bulk_job.job_uuid and tasker._may_see_job(j.filter, j.created_by)
+  for update;
+  if not found then
+    perform tasker._raise('TK004', format('bulk job %s not found', coalesce(cancel_bulk_job.job_uuid::text, 'null')), null,
+      'tasker.list_bulk_jobs() shows the jobs there are.');
+  end if;
+  if v_finished_at is not null then
+    return false;
+  end if;
+  update tasker.bulk_jobs j set finished_at = tasker._now() where j.job_uuid = cancel_bulk_job.job_uuid;
+  return true;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.cancel_task(task_uuid uuid, reason text DEFAULT NULL::text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_now timestamptz := tasker._now();
+  v_actor text := tasker._actor();
+  v_task record;
+begin
+  perform tasker._lock_to_operate(cancel_task.task_uuid);
+  select t.state, t.finished_at into v_task from tasker.tasks t where t.task_uuid = cancel_task.task_uuid;
+  if v_task.state = 'cancelled' then
+    return false;
+  elsif tasker._next_task_state(v_task.state, 'cancel') is null then
+    perform tasker._raise('TK010', format('task cannot be cancelled: it is %s', v_task.state),
+      format('There is no transition from %s by the event cancel.', v_task.state), 'A task that has ended can be rerun, not cancelled.');
+  end if;
+
+  perform tasker._raise_refused(tasker._cancel_steps(
+    array(
+      select s.step_uuid
+      from tasker.steps s
+      where s.step_uuid > cancel_task.task_uuid and s.step_uuid <= tasker._last_step_uuid(cancel_task.task_uuid) and not tasker._is_terminal(s.state)),
+    v_now, v_actor));
+  update tasker.tasks t
+  set state = 'cancelled', running = 0, waiting_retry = 0, waiting_engine = 0, finished_at = v_now, failed = tasker._count_failed(t.task_uuid)
+  where t.task_uuid = cancel_task.task_uuid;
+  insert into tasker.task_transitions (task_uuid, path, at, actor, metadata)
+  values (cancel_task.task_uuid, tasker._task_path(v_task.state, array['cancel']), v_now, v_actor,
+    case when cancel_task.reason is not null then jsonb_build_object('reason', cancel_task.reason) end);
+  update tasker.dead_letters d
+  set resolution = 'cancelled', resolved_at = v_now, resolved_by = v_actor, note = cancel_task.reason
+  where d.task_uuid = cancel_task.task_uuid and d.resolution = 'pending';
+  return true;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.dead_letter_stats()
+ RETURNS TABLE(namespace text, reason text, resolution text, dead_letters bigint, oldest_opened_at timestamp with time zone, newest_opened_at timestamp with time zone)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return query
+    select n.name, d.reason, d.resolution, count(*), min(d.opened_at), max(d.opened_at)
+    from tasker.dead_letters d
+    cross join lateral (select t.namespace_id from tasker.tasks t where t.task_uuid = d.task_uuid) t
+    join tasker.namespaces n on n.namespace_id = t.namespace_id
+    where tasker._may(n.name, 'read')
+    group by n.name, d.reason, d.resolution
+    order by n.name, d.reason, d.resolution;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.extend_leases(worker_id text, steps jsonb, lease interval DEFAULT '00:00:30'::interval)
+ RETURNS TABLE(step_uuid uuid, verdict text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_now timestamptz := tasker._now();
+  v_held tasker._holding[];
+  v_late record;
+  v_verdicts tasker._held[];
+  v_queue record;
+begin
+  perform tasker._require_worker_id(extend_leases.worker_id);
+  perform tasker._require_lease(extend_leases.lease);
+  v_held := tasker._read_held(extend_leases.steps);
+  perform s.step_uuid
+  from (select distinct h.step_uuid from unnest(v_held) h where tasker._may(tasker._checked_namespace(h.step_uuid), 'work') order by 1) h
+  cross join lateral (select s.step_uuid from tasker.steps s where s.step_uuid = h.step_uuid for no key update) s;
+
+  v_verdicts := array(
+    select row(h.step_uuid, s.template_id, s.attempt, s.attempts_used, s.msg_id, d.timeout_seconds, least(v_now + extend_leases.lease, d.ends_at),
+      case
+        when s.state is null or not tasker._may(d.namespace, 'work') then 'lost'
+        when s.state = 'cancelled' then 'cancelled'
+        when s.attempt <> h.attempt then 'lost'
+        when s.state in ('waiting_for_retry', 'error', 'enqueued') and s.error ->> 'type' = 'timed_out' then 'timed_out'
+        when s.state <> 'in_progress' then 'lost'
+        when d.ends_at <= v_now then 'fail'
+        else 'held'
+      end)::tasker._held
+    from unnest(v_held) h
+    left join lateral (select s.* from tasker.steps s where s.step_uuid = h.step_uuid) s on true
+    left join lateral (
+      select d.namespace, d.timeout_seconds, s.started_at + make_interval(secs => d.timeout_seconds) as ends_at
+      from tasker._step_definitions(case when s.template_id is null then '{}' else array[s.template_id] end,
+        case when s.template_id is null then '{}' else array[tasker._number_of(h.step_uuid)] end) d
+    ) d on true
+    order by h.ordinal);
+
+  update tasker.steps s
+  set lease_expires_at = c.lease_until, lease_ms = extract(epoch from extend_leases.lease) * 1000
+  from unnest(v_verdicts) c
+  where s.step_uuid = c.step_uuid and c.verdict = 'held';
+  select array_agg(c.step_uuid) as step_uuids, array_agg(tasker._timed_out_error(c.attempt, c.timeout_seconds)) as errors
+  into v_late
+  from (select distinct on (c.step_uuid) c.* from unnest(v_verdicts) c where c.verdict = 'fail' order by c.step_uuid) c;
+  if v_late.step_uuids is not null then
+    perform tasker._raise_refused(tasker._time_out(v_late.step_uuids, v_late.errors, v_now, extend_leases.worker_id));
+  end if;
+  for v_queue in
+    select d.queue_name, array_agg(c.msg_id order by c.msg_id) as msg_ids, array_agg(c.lease_until order by c.msg_id) as visible_at
+    from unnest(v_verdicts) c
+    cross join lateral tasker._step_definitions(array[c.template_id], array[tasker._number_of(c.step_uuid)]) d
+    where c.verdict = 'held'
+    group by d.queue_name
+  loop
+    perform tasker._raise_refused(tasker._queue_problem(v_queue.queue_name));
+    perform tasker._queue_set_visible_at(v_queue.queue_name, v_queue.msg_ids, v_queue.visible_at);
+  end loop;
+  return query
+    select c.step_uuid, case c.verdict when 'fail' then 'timed_out' else c.verdict end from unnest(v_verdicts) c;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.get_step(step_uuid uuid)
+ RETURNS SETOF tasker.step
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER ROWS 1
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+AS $function$
+begin
+  return query
+    select r.* from tasker._step_rows(get_step.step_uuid, get_step.step_uuid) r where tasker._may(tasker._checked_namespace(r.task_uuid), 'read');
+  if not found then
+    perform tasker._require_same_partitions(get_step.step_uuid);
+    perform tasker._raise('TK002', format('step %s not found', coalesce(get_step.step_uuid::text, 'null')), null,
+      'tasker.list_steps(task_uuid) shows the steps of a task.');
+  end if;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.get_task(task_uuid uuid)
+ RETURNS SETOF tasker.task
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER ROWS 1
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+AS $function$
+begin
+  return query select r.* from tasker._task_rows(array[get_task.task_uuid]) r where tasker._may(r.namespace, 'read');
+  if not found then
+    perform tasker._require_same_partitions(get_task.task_uuid);
+    perform tasker._raise('TK001', format('task %s not found', coalesce(get_task.task_uuid::text, 'null')), null,
+      'tasker.list_tasks() shows the tasks there are.');
+  end if;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.grant_namespace(role text, namespace text, privilege text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform tasker._require_grantable(grant_namespace.namespace, grant_namespace.privilege);
+  if not exists (select from pg_roles r where r.rolname = grant_namespace.role) then
+    perform tasker._raise('22023', format('role %s does not exist', coalesce(grant_namespace.role, 'null')), null,
+      'Give the name of a login, or of a role that logins are members of.');
+  end if;
+  insert into tasker.namespace_grants (role, namespace, privilege, granted_by, granted_at)
+  values (grant_namespace.role, grant_namespace.namespace, grant_namespace.privilege, tasker._actor(), tasker._now())
+  on conflict on constraint namespace_grants_pkey do nothing;
+  return found;
+end
+$function$;
+comment on function tasker.grant_namespace(text,text,text) is 'Lets a role, and its members, read, create, work or operate in a namespace, or with * in each; operate includes read, no other privilege includes another. It counts while tasker.check_namespaces is on. True when the grant is new. Errors: TK004, 22023 for an unknown privilege or role.';
+revoke all on function tasker.grant_namespace(text,text,text) from public;
+grant execute on function tasker.grant_namespace(text,text,text) to tasker_admin;
+
+CREATE OR REPLACE FUNCTION tasker.health()
+ RETURNS TABLE(name text, ok boolean, detail text)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_missing text;
+  v_unserved text[];
+begin
+  return query select 'database', not pg_is_in_recovery(),
+    case when pg_is_in_recovery() then 'this server is a standby: tasks can be read, not changed' else 'PostgreSQL ' || current_setting('server_version') end;
+  return query
+    select 'pgmq', to_regprocedure('pgmq.send(text,jsonb,jsonb)') is not null,
+      case when to_regprocedure('pgmq.send(text,jsonb,jsonb)') is not null then 'PGMQ ' || coalesce(tasker._pgmq_version(), '(of unknown version)')
+        else 'PGMQ 1.5 or newer is missing: run tasker-ctl db init' end;
+  select string_agg(n.queue_name, ', ' order by n.queue_name) into v_missing
+  from tasker.namespaces n
+  where to_regclass(format('pgmq.%I', 'q_' || n.queue_name)) is null and tasker._may(n.name, 'read');
+  return query select 'queues', v_missing is null, coalesce('missing: ' || v_missing || '; maintenance makes them again', 'every namespace has its queue');
+  v_unserved := tasker._unserved_handlers(tasker._now());
+  return query select 'workers', cardinality(v_unserved) = 0,
+    case cardinality(v_unserved) when 0 then 'a live worker serves every handler that is waited for'
+      else 'no live worker serves ' || array_to_string(v_unserved[1:10], ', ') || '; tasker.list_workers() shows who lives' end;
+  return query select e.name, e.ok, e.detail from tasker._events_health() e;
+  return query select s.name, s.ok, s.detail from tasker._statistics_health() s;
+  return query select 'maintenance', m.ok, m.detail from tasker._maintenance_health(tasker._now()) m;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.list_bulk_jobs(after uuid DEFAULT NULL::uuid, "limit" integer DEFAULT 50)
+ RETURNS SETOF tasker.bulk_job
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if list_bulk_jobs."limit" is null or list_bulk_jobs."limit" not between 1 and 1000 then
+    perform tasker._raise('22023', format('limit must be between 1 and 1000, not %s', coalesce(list_bulk_jobs."limit"::text, 'null')), null,
+      'Ask for the next rows with after => the last job_uuid of the rows before.');
+  end if;
+  return query
+    select j.job_uuid, j.action, j.filter, j.reason, j.created_at, j.created_by, j.seen, j.changed, j.refused, j.last_refusal, j.finished_at
+    from tasker.bulk_jobs j
+    where (list_bulk_jobs.after is null or j.job_uuid < list_bulk_jobs.after) and tasker._may_see_job(j.filter, j.created_by)
+    order by j.job_uuid desc
+    limit list_bulk_jobs."limit";
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.list_dead_letters(namespace text DEFAULT NULL::text, reason text DEFAULT NULL::text, resolution text DEFAULT NULL::text, after uuid DEFAULT NULL::uuid, "limit" integer DEFAULT 50)
+ RETURNS SETOF tasker.dead_letter
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_namespace_ids integer[] := tasker._shown_namespaces(list_dead_letters.namespace);
+  v_after_task uuid;
+  v_after_priority integer;
+  v_dead_letter_uuids uuid[];
+  v_task_uuids uuid[];
+begin
+  perform tasker._require_limit(list_dead_letters."limit", 'after => the last dead_letter_uuid');
+  if list_dead_letters.reason is not null then
+    perform tasker._require_known('reason', list_dead_letters.reason, array['max_retries_exceeded', 'permanent_failure', 'staleness_timeout',
+      'worker_unavailable', 'dependency_cycle_detected', 'manual_dlq']);
+  end if;
+  if list_dead_letters.resolution is not null then
+    perform tasker._require_known('resolution', list_dead_letters.resolution, array['pending', 'manually_resolved', 'permanently_failed', 'cancelled']);
+  end if;
+  if list_dead_letters.after is not null then
+    v_after_task := tasker._require_dead_letter(list_dead_letters.after);
+  end if;
+
+  if list_dead_letters.resolution = 'pending' then
+    -- The order of investigation. The partial index on open entries finds them all; neither an entry's key nor its task's priority ever changes, so pages don't shift.
+    select t.priority into v_after_priority from tasker.tasks t where t.task_uuid = v_after_task;
+    select array_agg(d.dead_letter_uuid order by d.ordinal), array_agg(d.task_uuid order by d.ordinal)
+    into v_dead_letter_uuids, v_task_uuids
+    from (
+      select d.dead_letter_uuid, d.task_uuid, row_number() over (order by t.priority desc, d.dead_letter_uuid) as ordinal
+      from tasker.dead_letters d
+      cross join lateral (select t.priority, t.namespace_id from tasker.tasks t where t.task_uuid = d.task_uuid) t
+      where d.resolution = 'pending'
+        and (v_after_priority is null or t.priority < v_after_priority or (t.priority = v_after_priority and d.dead_letter_uuid > list_dead_letters.after))
+        and (list_dead_letters.reason is null or d.reason = list_dead_letters.reason)
+        and (v_namespace_ids is null or t.namespace_id = any (v_namespace_ids))
+      order by t.priority desc, d.dead_letter_uuid
+      limit list_dead_letters."limit"
+    ) d;
+  else
+    -- Newest first, by the index on dead_letter_uuid, which begins with the time of opening.
+    select array_agg(d.dead_letter_uuid order by d.dead_letter_uuid desc), array_agg(d.task_uuid order by d.dead_letter_uuid desc)
+    into v_dead_letter_uuids, v_task_uuids
+    from (
+      select d.dead_letter_uuid, d.task_uuid
+      from tasker.dead_letters d
+      cross join lateral (select t.namespace_id from tasker.tasks t where t.task_uuid = d.task_uuid) t
+      where d.dead_letter_uuid < coalesce(list_dead_letters.after, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
+        and (list_dead_letters.resolution is null or d.resolution = list_dead_letters.resolution)
+        and (list_dead_letters.reason is null or d.reason = list_dead_letters.reason)
+        and (v_namespace_ids is null or t.namespace_id = any (v_namespace_ids))
+      order by d.dead_letter_uuid desc
+      limit list_dead_letters."limit"
+    ) d;
+  end if;
+  return query select * from tasker._dead_letter_rows(v_dead_letter_uuids, v_task_uuids);
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.list_due_jobs()
+ RETURNS TABLE(job text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_now timestamptz := tasker._now();
+begin
+  foreach job in array tasker._maintenance_jobs() loop
+    begin
+      continue when not tasker._is_due(job, v_now);
+    exception
+      -- Then it is due: running it tells what is wrong.
+      when others then
+        null;
+    end;
+    return next;
+  end loop;
+end
+$function$;
+comment on function tasker.list_due_jobs() is 'Lists the jobs of maintenance that have something to do, in the order to run them in, each by a run_maintenance_job in a transaction of its own; leave end_round out when one of the others failed.';
+revoke all on function tasker.list_due_jobs() from public;
+grant execute on function tasker.list_due_jobs() to tasker_admin, tasker_operator;
+
+CREATE OR REPLACE FUNCTION tasker.list_events(after text DEFAULT NULL::text, namespace text DEFAULT NULL::text, task_uuid uuid DEFAULT NULL::uuid, "limit" integer DEFAULT 100)
+ RETURNS SETOF tasker.event
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+ SET plan_cache_mode TO 'force_generic_plan'
+AS $function$
+declare
+  -- Everything is read in the one snapshot of the caller's statement.
+  v_horizon constant bigint := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
+  v_incarnation constant text := tasker._incarnation();
+  v_last constant bigint := (select s.last_value from tasker.transitions_seq s);
+  v_next_xid constant bigint := tasker._next_xid();
+  v_cursor tasker._event_cursor;
+  v_namespace_ids constant integer[] := tasker._shown_namespaces(list_events.namespace);
+  v_is_by_key boolean := false;
+  v_width bigint := 2000;
+  v_to bigint;
+  v_stored tasker._stored_event[];
+  v_left integer := list_events."limit";
+  v_count integer;
+begin
+  perform tasker._require_limit(list_events."limit", 'after => the last cursor');
+  v_cursor := tasker._read_event_cursor(list_events.after, v_horizon);
+  if v_cursor.to_xid > v_horizon then
+    -- A standby, or an old snapshot, that has not come as far as the reader.
+    return;
+  end if;
+  if list_events.task_uuid is not null then
+    perform tasker._require_task(list_events.task_uuid);
+    -- A very large task is a large part of all history: it is read on by number like everything else.
+    v_is_by_key := not exists (select from tasker.steps s where s.step_uuid = tasker._step_uuid(list_events.task_uuid, 2000));
+  end if;
+
+  loop
+    -- A stretch of numbers, which has no more rows than numbers; wider while it is in vain.
+    v_to := case when v_is_by_key then v_last else least(v_last, v_cursor.seq + v_width) end;
+    v_stored := array(
+      select s from tasker._stored_events(v_cursor, v_to, list_events.task_uuid, v_is_by_key, v_next_xid) s);
+    v_cursor.passed_over := least(v_cursor.passed_over, (select min(s.seq) from unnest(v_stored) s where s.xid >= v_cursor.to_xid));
+    return query
+      select e.* from tasker._event_rows(v_stored, v_cursor, v_namespace_ids, list_events.task_uuid, v_left, v_incarnation) e;
+    get diagnostics v_count = row_count;
+    v_left := v_left - v_count;
+    exit when v_left <= 0;
+    if v_to < v_last then
+      v_cursor.seq := v_to;
+      v_cursor.ordinal := 2147483647;
+      v_width := least(v_width * 4, 32000);
+    else
+      exit when v_cursor.to_xid >= v_horizon;
+      v_cursor := tasker._next_event_round(v_cursor, v_horizon);
+    end if;
+  end loop;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.list_namespace_grants(namespace text DEFAULT NULL::text)
+ RETURNS SETOF tasker.namespace_grant
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return query
+    select g.role, g.namespace, g.privilege, g.granted_by, g.granted_at, exists (select from pg_roles r where r.rolname = g.role)
+    from tasker.namespace_grants g
+    where list_namespace_grants.namespace is null or g.namespace in (list_namespace_grants.namespace, '*')
+    order by g.namespace, g.role, g.privilege;
+end
+$function$;
+comment on function tasker.list_namespace_grants(text) is 'Lists the grants of a namespace with those of all (*), or every grant, by namespace, role and privilege.';
+revoke all on function tasker.list_namespace_grants(text) from public;
+grant execute on function tasker.list_namespace_grants(text) to tasker_admin;
+
+CREATE OR REPLACE FUNCTION tasker.list_namespaces()
+ RETURNS SETOF tasker.namespace
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return query
+    select n.name, n.queue_name, n.settings, n.created_at, n.paused_at, n.paused_by, n.pause_reason
+    from tasker.namespaces n
+    where tasker._may(n.name, 'read')
+    order by n.name;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.list_tasks(namespace text DEFAULT NULL::text, template_name text DEFAULT NULL::text, states text[] DEFAULT NULL::text[], tags text[] DEFAULT NULL::text[], context_contains jsonb DEFAULT NULL::jsonb, created_after timestamp with time zone DEFAULT NULL::timestamp with time zone, created_before timestamp with time zone DEFAULT NULL::timestamp with time zone, after uuid DEFAULT NULL::uuid, "limit" integer DEFAULT 50)
+ RETURNS SETOF tasker.task
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_namespace_ids integer[] := tasker._shown_namespaces(list_tasks.namespace);
+  v_template_ids integer[] := array(select x.template_id from tasker.templates x where x.name = list_tasks.template_name);
+  -- A task's key begins with the millisecond of its creation: times are bounds of keys too. The times themselves are compared as well, to the microsecond.
+  v_from uuid := coalesce(tasker._first_task_uuid(list_tasks.created_after), '00000000-0000-0000-0000-000000000000');
+  v_before uuid := least(tasker._first_task_uuid(list_tasks.created_before + interval '1 millisecond'), list_tasks.after, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
+begin
+  perform tasker._require_limit(list_tasks."limit", 'after => the last task_uuid');
+  -- Served by each partition's primary key, read backwards from the bound until the page is full: newest first is the order of the keys. after, created_after and
+  -- created_before bound what is read, partitions outside aren't opened. All other filters are looked at row by row on the way: an index on them would be written at each
+  -- change of a task.
+  return query
+    select r.*
+    from tasker._task_rows(array(
+      select t.task_uuid
+      from tasker.tasks t
+      where t.task_uuid >= v_from and t.task_uuid < v_before
+        and (v_namespace_ids is null or t.namespace_id = any (v_namespace_ids))
+        and (list_tasks.template_name is null or t.template_id = any (v_template_ids))
+        and (list_tasks.states is null or t.state = any (list_tasks.states))
+        and (list_tasks.tags is null or t.tags @> list_tasks.tags)
+        and (list_tasks.context_contains is null or t.context @> list_tasks.context_contains)
+        and (list_tasks.created_after is null or t.created_at >= list_tasks.created_after)
+        and (list_tasks.created_before is null or t.created_at < list_tasks.created_before)
+      order by t.task_uuid desc
+      limit list_tasks."limit")) r;
+  perform tasker._require_same_partitions();
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.list_templates(namespace text DEFAULT NULL::text)
+ RETURNS TABLE(template_uuid uuid, namespace text, name text, version text, description text, steps_count integer, registered_by text, registered_at timestamp with time zone, retired_at timestamp with time zone)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select t.template_uuid, n.name, t.name, t.version, t.description, t.steps_count, t.registered_by, t.registered_at, t.retired_at
+  from tasker.templates t
+  join tasker.namespaces n on n.namespace_id = t.namespace_id
+  where (list_templates.namespace is null or n.name = list_templates.namespace) and tasker._may(n.name, 'read')
+  order by n.name, t.name, t.version_key
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.list_workers()
+ RETURNS SETOF tasker.worker
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return query
+    select w.worker_id, r.names, w.handlers, w.language, w.version, w.running, w.capacity, w.registered_at, w.last_seen_at, w.retired_at,
+      w.retired_at is null and w.last_seen_at >= tasker._now() - tasker._worker_silence()
+    from tasker.workers w
+    cross join lateral (select tasker._readable(w.namespaces) as names) r
+    where cardinality(r.names) > 0
+    order by w.worker_id;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.open_dead_letter(task_uuid uuid, reason text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_open uuid;
+begin
+  if coalesce(length(open_dead_letter.reason), 0) not between 1 and 2000 then
+    perform tasker._raise('22023', 'reason must have 1 to 2000 characters', null, 'Say what is to be looked into.');
+  end if;
+  -- Steps before the task, as everybody does: the snapshot shows one moment.
+  perform tasker._lock_to_operate(open_dead_letter.task_uuid);
+  select d.dead_letter_uuid into v_open
+  from tasker.dead_letters d
+  where d.task_uuid = open_dead_letter.task_uuid and d.resolution = 'pending';
+  if v_open is not null then
+    perform tasker._raise('23505', format('task %s has an open dead letter already', open_dead_letter.task_uuid), format('It is %s.', v_open),
+      'Resolve it first, with tasker.resolve_dead_letter().');
+  end if;
+  perform tasker._open_dead_letters(array[open_dead_letter.task_uuid], tasker._now(), tasker._actor(), 'manual_dlq', open_dead_letter.reason);
+  return (
+    select d.dead_letter_uuid from tasker.dead_letters d where d.task_uuid = open_dead_letter.task_uuid and d.resolution = 'pending');
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.pause_namespace(namespace text, reason text DEFAULT NULL::text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform tasker._require_may(pause_namespace.namespace, 'operate');
+  perform tasker._require_namespace(pause_namespace.namespace);
+  update tasker.namespaces n
+  set paused_at = tasker._now(), paused_by = tasker._actor(), pause_reason = pause_namespace.reason
+  where n.name = pause_namespace.namespace and n.paused_at is null;
+  return found;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.pause_task(task_uuid uuid, reason text DEFAULT NULL::text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_now timestamptz := tasker._now();
+  v_task record;
+begin
+  perform tasker._lock_to_operate(pause_task.task_uuid);
+  select t.state, t.namespace_id, t.run_at, t.paused_at into v_task from tasker.tasks t where t.task_uuid = pause_task.task_uuid;
+  if v_task.paused_at is not null then
+    return false;
+  elsif tasker._is_terminal(v_task.state) then
+    perform tasker._raise('TK010', format('task cannot be paused: it is %s', v_task.state), 'A task that has ended has nothing to hold back.',
+      'tasker.get_task(task_uuid) shows how it ended.');
+  end if;
+  update tasker.tasks t
+  set paused_at = v_now, paused_by = tasker._actor(), pause_reason = pause_task.reason
+  where t.task_uuid = pause_task.task_uuid;
+  perform tasker._mark_steps(pause_task.task_uuid, v_task.namespace_id, v_now, v_now);
+  -- A task that has not started isn't waited for while it is paused.
+  delete from tasker.scheduled_tasks s where s.run_at = v_task.run_at and s.task_uuid = pause_task.task_uuid;
+  delete from tasker.held_tasks h where h.namespace_id = v_task.namespace_id and h.task_uuid = pause_task.task_uuid;
+  return true;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.queue_stats()
+ RETURNS TABLE(namespace text, queue_name text, visible bigint, hidden bigint, oldest_message_age_seconds double precision, enqueued bigint, in_progress bigint, waiting_for_retry bigint, as_of timestamp with time zone)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET enable_sort TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_now timestamptz := tasker._now();
+  -- A longer queue isn't counted: its figures are those of the states.
+  v_most constant integer := 10000;
+  v_namespace record;
+  v_seen record;
+begin
+  as_of := tasker._statistics_as_of();
+  for v_namespace in select n.name, n.queue_name from tasker.namespaces n where tasker._may(n.name, 'read') order by n.name loop
+    perform tasker._raise_refused(tasker._queue_problem(v_namespace.queue_name));
+    execute format(
+      'select count(*) as messages, count(*) filter (where m.vt <= $1) as visible, extract(epoch from $1 - min(m.enqueued_at))::double precision as age
+       from (select m.vt, m.enqueued_at from pgmq.%I m order by m.vt limit $2) m', 'q_' || v_namespace.queue_name)
+    into v_seen using v_now, v_most + 1;
+    namespace := v_namespace.name;
+    queue_name := v_namespace.queue_name;
+    oldest_message_age_seconds := v_seen.age;
+    select c.enqueued, c.in_progress, c.waiting_for_retry into queue_stats.enqueued, queue_stats.in_progress, queue_stats.waiting_for_retry
+    from tasker._state_counts(v_namespace.name) c;
+    if v_seen.messages <= v_most then
+      visible := v_seen.visible;
+      hidden := v_seen.messages - v_seen.visible;
+    else
+      visible := greatest(v_seen.visible, enqueued);
+      hidden := greatest(v_seen.messages - v_seen.visible, in_progress + waiting_for_retry);
+    end if;
+    return next;
+  end loop;
+end
+$function$;
+comment on function tasker.queue_stats() is 'Gives for each namespace''s queue how many messages are visible and hidden and the age of the oldest in seconds, and how many of its steps are in the states that have one, as of the time given. Of more than 10,000 messages the counts are those of the states, and the age is that of the oldest of those visible first. Errors: TK030.';
+revoke all on function tasker.queue_stats() from public;
+grant execute on function tasker.queue_stats() to tasker_admin, tasker_operator, tasker_reader;
+
+comment on function tasker.register_template(jsonb,text) is 'Registers a template given as JSON, with its changes for the environment applied: the same content again changes nothing, other content under the same version, also that of another environment, is TK014. Errors: TK020 with every finding, TK014, TK030, 22023, 40001, 55000.';
+
+comment on function tasker.register_template(text,text) is 'Registers a template given as YAML, with its changes for the environment applied: the same content again changes nothing, other content under the same version, also that of another environment, is TK014. Errors: TK020 with every finding, TK014, TK030, 22023, 40001, 55000.';
+
+CREATE OR REPLACE FUNCTION tasker.register_worker(worker_id text, namespaces text[], handlers text[], language text, version text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform tasker._require_worker_id(register_worker.worker_id);
+  if coalesce(array_ndims(register_worker.namespaces), 0) <> 1 or exists (select from unnest(register_worker.namespaces) u(name) where u.name is null)
+    or register_worker.handlers is null then
+    perform tasker._raise('22023', 'a worker needs at least one namespace, and a list of handlers', null,
+      'Give the namespaces it serves and the names of the handlers it has.');
+  end if;
+  perform tasker._raise_refused(tasker._namespace_problem(register_worker.namespaces, 'work'));
+  -- The id of another one's worker: it would be counted as ours from now on.
+  perform tasker._raise('42501', format('worker_id %s is in use by a worker of other namespaces', register_worker.worker_id), null,
+      'Give each worker process a name of its own, for example host, process id and a random part.')
+  from tasker.workers w
+  where w.worker_id = register_worker.worker_id and tasker._namespace_problem(w.namespaces, 'work') is not null;
+  insert into tasker.workers as w (worker_id, namespaces, handlers, language, version, registered_at, last_seen_at)
+  values (register_worker.worker_id, register_worker.namespaces, register_worker.handlers, coalesce(register_worker.language, 'unknown'),
+    coalesce(register_worker.version, 'unknown'), tasker._now(), tasker._now())
+  on conflict on constraint workers_pkey do update
+    set namespaces = excluded.namespaces, handlers = excluded.handlers, language = excluded.language, version = excluded.version,
+      last_seen_at = excluded.last_seen_at, retired_at = null;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.rerun_task(task_uuid uuid, from_step text DEFAULT NULL::text, with_descendants boolean DEFAULT true, context jsonb DEFAULT NULL::jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now timestamptz := tasker._now();
+  v_actor text := tasker._actor();
+  v_task record;
+  v_number integer;
+begin
+  if rerun_task.with_descendants is null then
+    perform tasker._raise('22023', 'with_descendants must be true or false');
+  end if;
+  perform tasker._lock_to_operate(rerun_task.task_uuid);
+  select t.state, t.template_id into v_task from tasker.tasks t where t.task_uuid = rerun_task.task_uuid;
+  if tasker._next_task_state(v_task.state, 'rerun') is null then
+    perform tasker._raise('TK010', format('task cannot be rerun: it is %s', v_task.state),
+      format('There is no transition from %s by the event rerun.', v_task.state), 'Wait for its end, or cancel it.');
+  end if;
+  if rerun_task.from_step is not null then
+    v_number := tasker._number_of_step(rerun_task.task_uuid, v_task.template_id, rerun_task.from_step);
+  end if;
+  if rerun_task.context is not null then
+    perform tasker._raise_refused(tasker._context_problem(v_task.template_id, rerun_task.context));
+    update tasker.tasks t
+    set context = x.context_defaults || rerun_task.context
+    from tasker.templates x
+    where t.task_uuid = rerun_task.task_uuid and x.template_id = t.template_id;
+  end if;
+  perform tasker._raise_refused(tasker._rerun_steps(rerun_task.task_uuid, v_number, rerun_task.with_descendants, null, v_now, v_actor));
+  perform tasker._close_mended(rerun_task.task_uuid, 'the task was rerun', v_now, v_actor);
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.resolve_dead_letter(dead_letter_uuid uuid, resolution text, note text DEFAULT NULL::text)
+ RETURNS SETOF tasker.dead_letter
+ LANGUAGE plpgsql
+ SECURITY DEFINER ROWS 1
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now timestamptz := tasker._now();
+  v_actor text := tasker._actor();
+  v_task_uuid uuid := tasker._require_dead_letter(resolve_dead_letter.dead_letter_uuid);
+  v_resolution text;
+  v_state text;
+begin
+  perform tasker._require_known('resolution', resolve_dead_letter.resolution, array['manually_resolved', 'permanently_failed', 'cancelled']);
+  perform tasker._lock_to_operate(v_task_uuid);
+  select d.resolution into v_resolution
+  from tasker.dead_letters d
+  where d.task_uuid = v_task_uuid and d.dead_letter_uuid = resolve_dead_letter.dead_letter_uuid;
+  if v_resolution is distinct from 'pending' then
+    perform tasker._raise('TK010', format('dead letter %s is resolved already: %s', resolve_dead_letter.dead_letter_uuid, v_resolution), null,
+      'tasker.get_dead_letter() shows by whom and when.');
+  end if;
+
+  update tasker.dead_letters d
+  set resolution = resolve_dead_letter.resolution, resolved_at = v_now, resolved_by = v_actor, note = nullif(concat_ws(E'\n', d.note, resolve_dead_letter.note), '')
+  where d.task_uuid = v_task_uuid and d.dead_letter_uuid = resolve_dead_letter.dead_letter_uuid;
+  select t.state into v_state from tasker.tasks t where t.task_uuid = v_task_uuid;
+  if resolve_dead_letter.resolution = 'cancelled' and not tasker._is_terminal(v_state) then
+    perform tasker.cancel_task(v_task_uuid, resolve_dead_letter.note);
+  elsif resolve_dead_letter.resolution <> 'cancelled' then
+    perform tasker._settle_failed_task(v_task_uuid, v_state, case resolve_dead_letter.resolution when 'manually_resolved' then 'manual_resolution' else 'give_up' end,
+      jsonb_strip_nulls(jsonb_build_object('dead_letter_uuid', resolve_dead_letter.dead_letter_uuid, 'note', resolve_dead_letter.note)), v_now, v_actor);
+  end if;
+  return query select * from tasker._dead_letter_rows(array[resolve_dead_letter.dead_letter_uuid], array[v_task_uuid]);
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.resume_namespace(namespace text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+AS $function$
+begin
+  perform tasker._require_may(resume_namespace.namespace, 'operate');
+  perform tasker._require_namespace(resume_namespace.namespace);
+  update tasker.namespaces n
+  set paused_at = null, paused_by = null, pause_reason = null
+  where n.name = resume_namespace.namespace and n.paused_at is not null;
+  if not found then
+    return false;
+  end if;
+  -- The first of those that were held back; maintenance starts the rest.
+  perform tasker._start_held_tasks(1000, tasker._now(), tasker._actor());
+  perform pg_notify('tasker_ready_' || resume_namespace.namespace, '');
+  return true;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.resume_task(task_uuid uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_now timestamptz := tasker._now();
+  v_task record;
+begin
+  perform tasker._lock_to_operate(resume_task.task_uuid);
+  select t.state, t.namespace_id, t.run_at, t.paused_at into v_task from tasker.tasks t where t.task_uuid = resume_task.task_uuid;
+  if v_task.paused_at is null then
+    return false;
+  end if;
+  update tasker.tasks t
+  set paused_at = null, paused_by = null, pause_reason = null, resumed_at = v_now,
+    paused_ms = coalesce(t.paused_ms, 0) + (extract(epoch from v_now - t.paused_at) * 1000)::bigint
+  where t.task_uuid = resume_task.task_uuid;
+  perform tasker._mark_steps(resume_task.task_uuid, v_task.namespace_id, null, v_now);
+  if v_task.state = 'pending' and v_task.run_at > v_now then
+    insert into tasker.scheduled_tasks (run_at, task_uuid) values (v_task.run_at, resume_task.task_uuid);
+  elsif v_task.state = 'pending' then
+    perform tasker._start_pending(array[resume_task.task_uuid], v_now, tasker._actor());
+  end if;
+  return true;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.retire_template(name text, namespace text DEFAULT 'default'::text, version text DEFAULT NULL::text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_template tasker.templates := tasker._find_template(retire_template.namespace, retire_template.name, retire_template.version);
+begin
+  perform tasker._require_may(retire_template.namespace, 'operate');
+  update tasker.templates t set retired_at = tasker._now() where t.template_id = v_template.template_id and t.retired_at is null;
+  return found;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.retire_worker(worker_id text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_namespaces text[];
+begin
+  select w.namespaces into v_namespaces
+  from tasker.workers w
+  where w.worker_id = retire_worker.worker_id and cardinality(tasker._readable(w.namespaces)) > 0;
+  if not found then
+    perform tasker._raise('TK004', format('worker %s not found', coalesce(retire_worker.worker_id, 'null')), null, 'tasker.list_workers() shows the workers there are.');
+  end if;
+  perform tasker._raise_refused(tasker._namespace_problem(v_namespaces, 'operate'));
+  update tasker.workers w
+  set retired_at = tasker._now()
+  where w.worker_id = retire_worker.worker_id and w.retired_at is null;
+  return found;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.revoke_namespace(role text, namespace text, privilege text DEFAULT NULL::text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_count bigint;
+begin
+  perform tasker._require_grantable(revoke_namespace.namespace, coalesce(revoke_namespace.privilege, 'read'));
+  delete from tasker.namespace_grants g
+  where g.role = revoke_namespace.role and g.namespace = revoke_namespace.namespace
+    and (revoke_namespace.privilege is null or g.privilege = revoke_namespace.privilege);
+  get diagnostics v_count = row_count;
+  return v_count;
+end
+$function$;
+comment on function tasker.revoke_namespace(text,text,text) is 'Takes back one privilege of a role in a namespace, or all it was granted there, and says how many grants went; a call that begins after the commit is refused. A grant of * is taken back by *, and what a role has by membership in another one from that one. Errors: TK004, 22023 for an unknown privilege.';
+revoke all on function tasker.revoke_namespace(text,text,text) from public;
+grant execute on function tasker.revoke_namespace(text,text,text) to tasker_admin;
+
+CREATE OR REPLACE FUNCTION tasker.run_maintenance(batch integer DEFAULT 1000)
+ RETURNS TABLE(job text, processed bigint, more boolean)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_now timestamptz := tasker._now();
+  v_leases_ended boolean := false;
+begin
+  perform tasker._require_maintenance_batch(run_maintenance.batch);
+  if not tasker._is_alone() then
+    return;
+  end if;
+  foreach job in array tasker._maintenance_jobs() loop
+    if job = 'time_out_attempts' and v_leases_ended then
+      -- Both lock tasks, in key order: one transaction does one of the two.
+      processed := 0;
+      more := true;
+    else
+      select r.processed, r.more into run_maintenance.processed, run_maintenance.more from tasker._run_job(job, batch, v_now) r;
+    end if;
+    v_leases_ended := v_leases_ended or (job = 'end_leases' and processed > 0);
+    return next;
+  end loop;
+end
+$function$;
+comment on function tasker.run_maintenance(integer) is 'Does one bounded batch of every job of maintenance, all in this transaction, and says for each how much it did and whether there is more: for a look by hand. What runs every second calls list_due_jobs and run_maintenance_job. No rows: another session is at it. Errors: 22023, 40001, 55000, TK030.';
+
+CREATE OR REPLACE FUNCTION tasker.run_maintenance_job(job text, batch integer DEFAULT 1000)
+ RETURNS TABLE(processed bigint, more boolean)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET plan_cache_mode TO 'force_generic_plan'
+ SET enable_seqscan TO 'off'
+ SET enable_bitmapscan TO 'off'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_material TO 'off'
+ SET jit TO 'off'
+AS $function$
+begin
+  perform tasker._require_maintenance_batch(run_maintenance_job.batch);
+  if coalesce(run_maintenance_job.job, '') <> all (tasker._maintenance_jobs()) then
+    perform tasker._raise('22023', format('unknown job: %s', coalesce(run_maintenance_job.job, 'null')), null,
+      format('Jobs are %s.', array_to_string(tasker._maintenance_jobs(), ', ')));
+  end if;
+  if tasker._is_alone() then
+    return query select r.processed, r.more from tasker._run_job(run_maintenance_job.job, run_maintenance_job.batch, tasker._now()) r;
+  end if;
+end
+$function$;
+comment on function tasker.run_maintenance_job(text,integer) is 'Does one bounded batch of one job of maintenance, and says how much it did and whether there is more. No rows: another session is at maintenance. Errors: 22023, 40001, 55000, TK030.';
+revoke all on function tasker.run_maintenance_job(text,integer) from public;
+grant execute on function tasker.run_maintenance_job(text,integer) to tasker_admin, tasker_operator;
+
+CREATE OR REPLACE FUNCTION tasker.set_namespace(name text, settings jsonb)
+ RETURNS tasker.namespace
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_unknown text;
+  v_namespace tasker.namespace;
+begin
+  perform tasker._require_may(set_namespace.name, 'operate');
+  perform tasker._require_namespace(set_namespace.name);
+  if jsonb_typeof(set_namespace.settings) is distinct from 'object' then
+    perform tasker._raise('22023', format('settings must be a JSON object, not %s', coalesce(jsonb_typeof(set_namespace.settings), 'null')), null,
+      'Give all the settings that the namespace is to have; {} for none.');
+  end if;
+  select min(k.key) into v_unknown from jsonb_object_keys(set_namespace.settings) k(key) where k.key <> all (tasker._namespace_settings());
+  if v_unknown is not null then
+    perform tasker._raise('22023', format('a namespace has no setting %s', v_unknown), null,
+      format('Known settings: %s.', array_to_string(tasker._namespace_settings(), ', ')));
+  end if;
+  if set_namespace.settings ? 'retention_days' and (jsonb_typeof(set_namespace.settings -> 'retention_days') <> 'number'
+    or set_namespace.settings ->> 'retention_days' !~ '^[0-9]{1,5}$' or (set_namespace.settings ->> 'retention_days')::integer > 36500) then
+    perform tasker._raise('22023', format('retention_days must be a whole number from 0 to 36500, not %s', set_namespace.settings -> 'retention_days'), null,
+      '0 keeps finished tasks for ever.');
+  end if;
+  update tasker.namespaces n set settings = set_namespace.settings where n.name = set_namespace.name;
+  select l.* into v_namespace from tasker.list_namespaces() l where l.name = set_namespace.name;
+  return v_namespace;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.slowest_steps(since timestamp with time zone DEFAULT NULL::timestamp with time zone, namespace text DEFAULT NULL::text, template_name text DEFAULT NULL::text, "limit" integer DEFAULT 10)
+ RETURNS SETOF tasker.slow_step
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+begin
+  return query
+    select s.key, tasker._task_of(s.key), s.namespace, s.template_name, s.template_version, d.name, s.run_us / 1000.0::double precision, s.attempts_used, s.state, s.started_at,
+      s.finished_at
+    from tasker._slowest(false, slowest_steps.since, slowest_steps.namespace, slowest_steps.template_name, slowest_steps."limit") s
+    cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.key)]) d
+    order by s.run_us desc, s.key;
+end
+$function$;
+comment on function tasker.slowest_steps(timestamp with time zone,text,text,integer) is 'Lists the steps whose last attempt ran longest, of those that ended since a time (by default a day ago, rounded down as by statistics), also when they have left by now; limit 1 to 20. Errors: 22023.';
+revoke all on function tasker.slowest_steps(timestamp with time zone,text,text,integer) from public;
+grant execute on function tasker.slowest_steps(timestamp with time zone,text,text,integer) to tasker_admin, tasker_operator, tasker_reader;
+
+CREATE OR REPLACE FUNCTION tasker.slowest_tasks(since timestamp with time zone DEFAULT NULL::timestamp with time zone, namespace text DEFAULT NULL::text, template_name text DEFAULT NULL::text, "limit" integer DEFAULT 10)
+ RETURNS SETOF tasker.slow_task
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+begin
+  return query
+    select s.key, s.namespace, s.template_name, s.template_version, s.run_us / 1000.0::double precision, s.state, s.started_at, s.finished_at
+    from tasker._slowest(true, slowest_tasks.since, slowest_tasks.namespace, slowest_tasks.template_name, slowest_tasks."limit") s
+    order by s.run_us desc, s.key;
+end
+$function$;
+comment on function tasker.slowest_tasks(timestamp with time zone,text,text,integer) is 'Lists the tasks that took longest from their start to their end, of those that ended since a time (by default a day ago, rounded down as by statistics), also when they have left by now; limit 1 to 20. Errors: 22023.';
+revoke all on function tasker.slowest_tasks(timestamp with time zone,text,text,integer) from public;
+grant execute on function tasker.slowest_tasks(timestamp with time zone,text,text,integer) to tasker_admin, tasker_operator, tasker_reader;
+
+CREATE OR REPLACE FUNCTION tasker.stale_tasks(namespace text DEFAULT NULL::text, after uuid DEFAULT NULL::uuid, "limit" integer DEFAULT 50)
+ RETURNS SETOF tasker.stale_task
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now timestamptz := tasker._now();
+  v_namespace_ids integer[] := tasker._shown_namespaces(stale_tasks.namespace);
+  v_template_ids integer[];
+begin
+  perform tasker._require_limit(stale_tasks."limit", 'after => the last task_uuid');
+  -- Only templates that set a limit have tasks that can be over it; without one nothing is read. Their tasks are read in the order of the primary key.
+  v_template_ids := array(
+    select x.template_id
+    from tasker.templates x
+    where coalesce(x.compiled #>> '{lifecycle,max_duration_seconds}', x.compiled #>> '{lifecycle,max_waiting_for_dependencies_seconds}',
+        x.compiled #>> '{lifecycle,max_waiting_for_retry_seconds}', x.compiled #>> '{lifecycle,max_steps_in_process_seconds}') is not null
+      and (v_namespace_ids is null or x.namespace_id = any (v_namespace_ids)));
+  if cardinality(v_template_ids) = 0 then
+    return;
+  end if;
+  return query
+    select t.task_uuid, n.name, x.name, x.version, t.state, c.clock, c.limit_seconds, c.since, c.stale_since, x.compiled #>> '{lifecycle,staleness_action}'
+    from tasker.tasks t
+    cross join lateral (
+      select c.clock, c.limit_seconds, c.since, c.since + c.limit_seconds * interval '1 second' as stale_since
+      from tasker._task_clocks(t.task_uuid) c
+      where c.since + c.limit_seconds * interval '1 second' <= v_now
+      order by stale_since
+      limit 1
+    ) c
+    join tasker.templates x on x.template_id = t.template_id
+    join tasker.namespaces n on n.namespace_id = x.namespace_id
+    where t.task_uuid > coalesce(stale_tasks.after, '00000000-0000-0000-0000-000000000000') and t.finished_at is null and t.template_id = any (v_template_ids)
+    order by t.task_uuid
+    limit stale_tasks."limit";
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.statistics(since timestamp with time zone DEFAULT NULL::timestamp with time zone, namespace text DEFAULT NULL::text, template_name text DEFAULT NULL::text)
+ RETURNS SETOF tasker.step_statistics
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+declare
+  v_since constant timestamptz := tasker._since(statistics.since);
+  v_as_of constant timestamptz := tasker._statistics_as_of();
+begin
+  return query
+    select c.namespace, c.template_name, c.template_version, d.name, s.completed, s.failed, s.cancelled, s.resolved,
+      (s.failed::numeric / nullif(s.completed + s.failed, 0))::double precision,
+      case when s.number > 0 then s.attempts end, case when s.number > 0 then s.retries end,
+      (s.wait_us / nullif(s.waits, 0) / 1000)::double precision, (s.run_us / nullif(s.runs, 0) / 1000)::double precision,
+      -- No run is longer than the longest.
+      least(tasker._percentile(s.run_histogram, 0.5), m.longest) / 1000, least(tasker._percentile(s.run_histogram, 0.95), m.longest) / 1000,
+      least(tasker._percentile(s.run_histogram, 0.99), m.longest) / 1000, m.longest / 1000, v_since, v_as_of
+    from tasker._chosen_templates(statistics.namespace, statistics.template_name) c
+    cross join lateral (
+      select b.number, sum(b.completed)::bigint as completed, sum(b.failed)::bigint as failed, sum(b.cancelled)::bigint as cancelled, sum(b.resolved)::bigint as resolved,
+        sum(b.attempts)::bigint as attempts, sum(b.retries)::bigint as retries, sum(b.runs) as runs, sum(b.run_us) as run_us, max(b.longest_run_us) as longest_run_us,
+        tasker._sum_histograms(array_agg(b.run_histogram)) as run_histogram, sum(b.waits) as waits, sum(b.wait_us) as wait_us
+      from tasker.statistics_buckets b
+      where b.template_id = c.template_id and b.starts_at >= v_since
+      group by b.number
+    ) s
+    cross join lateral (select case when s.runs > 0 then s.longest_run_us::double precision end as longest) m
+    left join lateral tasker._step_definitions(array_fill(c.template_id, array[(s.number > 0)::integer]), array_fill(s.number, array[(s.number > 0)::integer])) d on true
+    order by c.namespace, c.template_name, c.template_version, s.number;
+end
+$function$;
+comment on function tasker.statistics(timestamp with time zone,text,text) is 'Gives the figures of each template''s tasks (without step_name) and steps since a time, by default a day ago, rounded down to its hour, after two days to its day, after 62 to its month. Percentiles of run times are off by at most a tenth. as_of says up to when everything is counted.';
+revoke all on function tasker.statistics(timestamp with time zone,text,text) from public;
+grant execute on function tasker.statistics(timestamp with time zone,text,text) to tasker_admin, tasker_operator, tasker_reader;
+
+CREATE OR REPLACE FUNCTION tasker.verify(task_uuid uuid DEFAULT NULL::uuid)
+ RETURNS SETOF tasker.violation
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_from uuid := coalesce(verify.task_uuid, '00000000-0000-0000-0000-000000000000');
+  v_to uuid := case when verify.task_uuid is null then 'ffffffff-ffff-ffff-ffff-ffffffffffff' else tasker._last_step_uuid(verify.task_uuid) end;
+begin
+  if verify.task_uuid is not null then
+    perform tasker._require_task(verify.task_uuid);
+  end if;
+  return query select v.* from tasker._verify_steps(v_from, v_to) v where tasker._may(tasker._checked_namespace(v.task_uuid), 'read');
+  return query select v.* from tasker._verify_tasks(v_from, v_to) v where tasker._may(tasker._checked_namespace(v.task_uuid), 'read');
+  return query select v.* from tasker._verify_messages(v_from, v_to) v where tasker._may(tasker._checked_namespace(v.task_uuid), 'read');
+  return query select v.* from tasker._verify_pauses(v_from, v_to) v where tasker._may(tasker._checked_namespace(v.task_uuid), 'read');
+  return query select v.* from tasker._verify_history(v_from, v_to) v where tasker._may(tasker._checked_namespace(v.task_uuid), 'read');
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.work_due_in_ms(namespaces text[], handlers text[] DEFAULT NULL::text[])
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now timestamptz := tasker._now();
+  v_queue record;
+  v_due_at timestamptz;
+begin
+  perform tasker._raise_refused(tasker._namespace_problem(work_due_in_ms.namespaces, 'work'));
+  for v_queue in
+    select n.queue_name
+    from (select distinct u.name from unnest(work_due_in_ms.namespaces) u(name)) u
+    cross join lateral (select n.queue_name from tasker.namespaces n where n.name = u.name and n.paused_at is null) n
+  loop
+    perform tasker._raise_refused(tasker._queue_problem(v_queue.queue_name));
+    v_due_at := least(v_due_at, tasker._queue_due_at(v_queue.queue_name, work_due_in_ms.handlers));
+    exit when v_due_at <= v_now;
+  end loop;
+  -- greatest() passes over nulls: without a message there is no time to wait for.
+  return case when v_due_at is not null then ceil(extract(epoch from greatest(v_due_at - v_now, interval '0')) * 1000) end;
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.worker_heartbeat(worker_id text, running integer, capacity integer)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if running is null or running < 0 or capacity is null or capacity < 0 then
+    perform tasker._raise('22023', 'running and capacity must be zero or more');
+  end if;
+  update tasker.workers w
+  set last_seen_at = tasker._now(), running = worker_heartbeat.running, capacity = worker_heartbeat.capacity
+  where w.worker_id = worker_heartbeat.worker_id and w.retired_at is null and tasker._namespace_problem(w.namespaces, 'work') is null;
+  if not found then
+    perform tasker._raise('TK004', format('worker %s not found', worker_heartbeat.worker_id), null, 'Call tasker.register_worker first.');
+  end if;
+end
+$function$;
