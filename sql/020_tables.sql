@@ -120,9 +120,12 @@ create table tasker.steps (
   error jsonb,
   checkpoint jsonb,
   inputs jsonb,
-  paused_at timestamptz
+  paused_at timestamptz,
+  instances integer,
+  opened integer
 ) partition by range (step_uuid);
-comment on table tasker.steps is 'One row a step; its key names its task and its number within the task. paused_at is its task''s, so that whoever has locked a step knows of the pause.';
+comment on table tasker.steps is 'One row a step; its key names its task and its number within the task. paused_at is its task''s, so that whoever has locked a step knows of the pause. '
+  'instances is how many were made of it, and opened how many of those were let go.';
 
 create sequence tasker.transitions_seq;
 comment on sequence tasker.transitions_seq is 'The order of history rows, of tasks and steps alike.';

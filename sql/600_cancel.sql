@@ -60,7 +60,8 @@ comment on function tasker._lock_whole_task(uuid) is 'Locks a task with every st
 create function tasker._count_failed(p_task_uuid uuid) returns integer
 language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
   select count(*)::integer from tasker.steps s
-  where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid) and s.state in ('error', 'cancelled')
+  where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid)
+    and (s.state = 'cancelled' or s.state = 'error' and not tasker._tolerates_failure(s.template_id, tasker._number_of(s.step_uuid)))
 $function$;
 comment on function tasker._count_failed(uuid) is 'How many steps of a task keep it from being complete, though nothing moves them any more.';
 
@@ -70,9 +71,10 @@ declare
   v_now timestamptz := tasker._now();
   v_actor text := tasker._actor();
   v_task record;
+  v_unreal uuid[];
 begin
   perform tasker._lock_to_operate(cancel_task.task_uuid);
-  select t.state, t.finished_at into v_task from tasker.tasks t where t.task_uuid = cancel_task.task_uuid;
+  select t.state, t.finished_at, t.template_id into v_task from tasker.tasks t where t.task_uuid = cancel_task.task_uuid;
   if v_task.state = 'cancelled' then
     return false;
   elsif tasker._next_task_state(v_task.state, 'cancel') is null then
@@ -80,11 +82,13 @@ begin
       format('There is no transition from %s by the event cancel.', v_task.state), 'A task that has ended can be rerun, not cancelled.');
   end if;
 
+  v_unreal := tasker._unreal_steps(cancel_task.task_uuid, v_task.template_id);
   perform tasker._raise_refused(tasker._cancel_steps(
     array(
       select s.step_uuid
       from tasker.steps s
-      where s.step_uuid > cancel_task.task_uuid and s.step_uuid <= tasker._last_step_uuid(cancel_task.task_uuid) and not tasker._is_terminal(s.state)),
+      where s.step_uuid > cancel_task.task_uuid and s.step_uuid <= tasker._last_step_uuid(cancel_task.task_uuid) and not tasker._is_terminal(s.state)
+        and s.step_uuid <> all (v_unreal)),
     v_now, v_actor));
   update tasker.tasks t
   set state = 'cancelled', running = 0, waiting_retry = 0, waiting_engine = 0, finished_at = v_now, failed = tasker._count_failed(t.task_uuid)

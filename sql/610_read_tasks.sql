@@ -61,7 +61,7 @@ begin
     select t.task_uuid, n.name, x.name, x.version, t.state, t.context, t.priority::integer, t.tags, t.correlation_id, t.parent_correlation_id,
       t.idempotency_key, t.initiator, t.source_system, t.reason, t.run_at, t.created_at, t.started_at, t.finished_at, t.paused_at,
       -- A task that has not started has no step rows yet.
-      greatest(c.total, case when t.started_at is null then x.steps_count else 0 end), c.done, c.failed, t.error
+      greatest(c.total - cardinality(tasker._unreal_steps(t.task_uuid, t.template_id)), case when t.started_at is null then x.steps_count else 0 end), c.done, c.failed, t.error
     from unnest(p_task_uuids) with ordinality u(task_uuid, ordinal)
     cross join lateral (select t.* from tasker.tasks t where t.task_uuid = u.task_uuid) t
     cross join lateral (select x.name, x.version, x.namespace_id, x.steps_count from tasker.templates x where x.template_id = t.template_id) x
@@ -129,18 +129,21 @@ comment on function tasker.list_tasks(text, text, text[], text[], jsonb, timesta
 
 create function tasker._step_rows(p_from uuid, p_to uuid) returns setof tasker.step
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_task_uuid constant uuid := tasker._task_of(p_to);
+  v_unreal constant uuid[] := coalesce((select tasker._unreal_steps(v_task_uuid, t.template_id) from tasker.tasks t where t.task_uuid = v_task_uuid), '{}');
 begin
   return query
-    select s.step_uuid, tasker._task_of(s.step_uuid), d.name, d.type, null::integer, s.state, s.attempt, s.attempts_used, d.max_attempts,
+    select s.step_uuid, tasker._task_of(s.step_uuid), d.name, d.type, tasker._instance_of(s.template_id, d.number), s.state, s.attempt, s.attempts_used, d.max_attempts,
       tasker._handler_of(s.template_id, d.number), s.inputs, s.result, s.error, s.checkpoint, s.worker_id, s.lease_expires_at, s.retry_at,
       s.remaining_dependencies, d.dependencies, s.created_at, s.enqueued_at, s.started_at, s.finished_at
     from tasker.steps s
     cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
-    where s.step_uuid >= p_from and s.step_uuid <= p_to
+    where s.step_uuid >= p_from and s.step_uuid <= p_to and s.step_uuid <> all (v_unreal)
     order by s.step_uuid;
 end
 $function$;
-comment on function tasker._step_rows(uuid, uuid) is 'The rows of the steps in a range of keys, in their order.';
+comment on function tasker._step_rows(uuid, uuid) is 'The rows of the steps in a range of keys of one task, in their order.';
 
 create function tasker.list_steps(task_uuid uuid) returns setof tasker.step
 language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$

@@ -46,14 +46,33 @@ language plpgsql stable parallel unsafe security definer set search_path = pg_ca
 begin
   perform tasker._require_task(task_graph.task_uuid);
   return query
+    with task as materialized (
+      select t.template_id, tasker._unreal_steps(t.task_uuid, t.template_id) as unreal from tasker.tasks t where t.task_uuid = task_graph.task_uuid
+    ), instances as materialized (
+      select i.*, tasker._definition_number(i.template_id, i.number) as definition_number
+      from (
+        select s.step_uuid, s.state, t.template_id, tasker._number_of(s.step_uuid) as number
+        from task t
+        cross join tasker.steps s
+        where tasker._is_dynamic(t.template_id) and s.step_uuid > task_graph.task_uuid and s.step_uuid <= tasker._last_step_uuid(task_graph.task_uuid)
+          and s.step_uuid <> all (t.unreal)
+      ) i
+      where tasker._instance_of(i.template_id, i.number) is not null
+    )
     select d.number, d.name, d.type, s.step_uuid, s.state, s.step_uuid is not null, d.dependencies, d.dependents
-    from (select t.template_id from tasker.tasks t where t.task_uuid = task_graph.task_uuid) t
+    from task t
     cross join lateral tasker._template_nodes(t.template_id) d
     left join lateral (
-      select s.step_uuid, s.state from tasker.steps s where s.step_uuid = tasker._step_uuid(task_graph.task_uuid, d.number)
+      select s.step_uuid, s.state from tasker.steps s where s.step_uuid = tasker._step_uuid(task_graph.task_uuid, d.number) and s.step_uuid <> all (t.unreal)
     ) s on true
-    order by d.number;
+    union all
+    -- What stands for instances waits for them.
+    select i.number, d.name, d.type, i.step_uuid, i.state, true, g.dependencies, array[g.name]
+    from instances i
+    cross join lateral tasker._step_definitions(array[i.template_id], array[i.number]) d
+    cross join lateral tasker._step_definitions(array[i.template_id], array[i.definition_number]) g
+    order by 1;
 end
 $function$;
 comment on function tasker.task_graph(uuid) is
-  'Gives a task as a graph: a row for each step of its template with its state and its edges both ways, steps not created yet included. Errors: TK001, 40001.';
+  'Gives a task as a graph: a row for each step of its template with its state and its edges both ways, steps not created (yet) included, then one for each instance. Errors: TK001, 40001.';

@@ -51,7 +51,7 @@ begin
         from tasker._unroll_task(p.path) u
       ) u
     )
-    select o.template_id, tasker._number_of(s.step_uuid) as number, s.step_uuid as key, s.attempt, s.since as began_at, s.at,
+    select o.template_id, tasker._definition_number(o.template_id, tasker._number_of(s.step_uuid)) as number, s.step_uuid as key, s.attempt, s.since as began_at, s.at,
       date_bin(interval '1 hour', s.at, timestamptz 'epoch'), p.to_state, p.leaves, p.enters, p.starts,
       p.retries,
       case when p.ends_run then greatest(date_part('epoch', s.at - s.since) * 1000000, 0)::bigint end as run_us,

@@ -181,6 +181,22 @@ end
 $function$;
 comment on function tasker._end_found_leases(integer, timestamptz, text) is 'Ends the leases that the walk found ended and nobody took over, and says how many were looked at.';
 
+create function tasker._cancel_found_instances(p_now timestamptz, p_actor text) returns bigint
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_step_uuid uuid;
+  v_taken uuid[] := tasker._take_found('cancel_instances', 1);
+begin
+  -- A task at a time: all its steps are locked.
+  foreach v_step_uuid in array v_taken loop
+    perform tasker._lock_whole_tasks(array[tasker._task_of(v_step_uuid)]);
+    perform tasker._raise_refused(tasker._cancel_instances(v_step_uuid, p_now, p_actor));
+  end loop;
+  return cardinality(v_taken);
+end
+$function$;
+comment on function tasker._cancel_found_instances(timestamptz, text) is 'Cancels the instances that have not ended of a step that failed with one of them, and says of how many steps.';
+
 create function tasker._send_lost_messages(p_step_uuids uuid[], p_now timestamptz) returns bigint
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare

@@ -6,7 +6,7 @@ create function tasker._maintenance_jobs() returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $function$
   -- In their order. find_late_work comes before the four that do what it found. drop_partitions may hold the strongest locks until its transaction ends.
   select array['make_missing_queues', 'make_partitions', 'start_due_tasks', 'start_held_tasks', 'evaluate', 'find_late_work', 'end_leases', 'time_out_attempts',
-    'time_out_tasks', 'send_lost_messages', 'bulk_jobs', 'note_event_floor', 'forget_answers', 'forget_workers', 'fold_statistics', 'roll_up_statistics', 'drop_partitions',
+    'time_out_tasks', 'cancel_instances', 'send_lost_messages', 'bulk_jobs', 'note_event_floor', 'forget_answers', 'forget_workers', 'fold_statistics', 'roll_up_statistics', 'drop_partitions',
     'end_round']
 $function$;
 comment on function tasker._maintenance_jobs() is 'The jobs of maintenance, in the order in which a round does them.';
@@ -34,7 +34,7 @@ begin
       return exists (select from tasker.resting_outcomes r);
     when 'find_late_work' then
       return true;
-    when 'end_leases', 'time_out_attempts', 'time_out_tasks', 'send_lost_messages' then
+    when 'end_leases', 'time_out_attempts', 'time_out_tasks', 'cancel_instances', 'send_lost_messages' then
       return exists (select from tasker.maintenance_found f where f.job = p_job);
     when 'bulk_jobs' then
       return exists (select from tasker.bulk_jobs j where j.finished_at is null);
@@ -75,6 +75,7 @@ begin
     when 'time_out_tasks' then
       processed := tasker._time_out_tasks(tasker._take_found(p_job, least(p_batch, 100)), least(p_batch, 100), p_now, v_actor);
       more := processed > 0;
+    when 'cancel_instances' then processed := tasker._cancel_found_instances(p_now, v_actor); more := processed > 0;
     when 'send_lost_messages' then processed := tasker._send_lost_messages(tasker._take_found(p_job, p_batch), p_now); more := processed > 0;
     when 'bulk_jobs' then processed := tasker._run_bulk_jobs(p_batch, p_now); more := processed > 0;
     when 'note_event_floor' then perform tasker._note_event_floor(); processed := 0; more := false;

@@ -12,12 +12,7 @@ create function tasker._verify_steps(p_from uuid, p_to uuid) returns setof taske
 language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
   select v.invariant, tasker._task_of(s.step_uuid), s.step_uuid, v.detail
   from tasker.steps s
-  cross join lateral (
-    select count(*) filter (where p.state is null or not tasker._satisfies_dependents(p.state)) as unsatisfied
-    from tasker._dependencies(array[s.template_id], array[tasker._number_of(s.step_uuid)]) e
-    left join tasker.steps p on p.step_uuid = tasker._step_uuid(tasker._task_of(s.step_uuid), e.dependency_number)
-    where e.dependency_number is not null
-  ) c
+  cross join lateral (select tasker._expected_counter(s.step_uuid, s.template_id) as unsatisfied) c
   cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
   cross join lateral (
     values
@@ -89,7 +84,9 @@ language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $fu
   from tasker.tasks t
   cross join lateral (
     select coalesce(sum(tasker._counts_running(s.state)), 0) as running, count(*) filter (where s.state = 'waiting_for_retry') as waiting_retry,
-      count(*) filter (where s.state in ('error', 'cancelled')) as failed, count(*) filter (where not tasker._satisfies_dependents(s.state)) as unsatisfied, count(*) as total
+      tasker._count_failed(t.task_uuid) as failed, count(*) as total,
+      count(*) filter (where s.remaining_dependencies >= 0 and not tasker._satisfies_dependents(s.state)
+        and not (s.state = 'error' and tasker._tolerates_failure(s.template_id, tasker._number_of(s.step_uuid)))) as unsatisfied
     from tasker.steps s
     where s.step_uuid > t.task_uuid and s.step_uuid <= tasker._last_step_uuid(t.task_uuid)
   ) c

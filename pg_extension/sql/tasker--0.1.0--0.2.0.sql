@@ -22,6 +22,10 @@ create table tasker.namespace_grants (
 comment on table tasker.namespace_grants is
   'What roles may do in which namespace, * for all of them. By name, so that the grants mean the same in another cluster, whatever the order in which roles are made there.';
 
+alter table tasker.steps add column instances integer, add column opened integer;
+comment on table tasker.steps is 'One row a step; its key names its task and its number within the task. paused_at is its task''s, so that whoever has locked a step knows of the pause. '
+  'instances is how many were made of it, and opened how many of those were let go.';
+
 create table tasker.statistics_cursors (
   incarnation text not null constraint statistics_cursors_pkey primary key,
   folded_seq bigint not null,

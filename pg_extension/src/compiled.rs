@@ -9,11 +9,12 @@ use std::rc::Rc;
 
 use pgrx::{Spi, pg_sys};
 use serde_json::Value;
-use tasker_rules::graph::{CompiledStep, CompiledTemplate};
+use tasker_rules::graph::{CompiledStep, CompiledTemplate, Place};
 use tasker_rules::key::number_of;
 use tasker_rules::schema::Schema;
 
 use crate::edition::edition;
+use crate::engine::is_late_step;
 use crate::error::Error;
 
 /// Kept at most, over all templates; a compiled step takes about a kilobyte.
@@ -26,6 +27,8 @@ pub(crate) struct Kept {
     pub(crate) queue_name: String,
     /// Each step's handler as its worker is given it, in the order of the steps.
     handlers: Vec<String>,
+    /// Which steps are locked late.
+    late: Vec<bool>,
     input_schema: OnceCell<Option<Schema>>,
     result_schemas: RefCell<HashMap<i32, Rc<Schema>>>,
 }
@@ -93,33 +96,53 @@ fn read(id: i32) -> Result<Kept, Error> {
         .iter()
         .map(|step| step.handler.to_string())
         .collect();
+    let late = template
+        .steps
+        .iter()
+        .map(|step| is_late_step(&template, step))
+        .collect();
     Ok(Kept {
         id,
         template,
         queue_name,
         handlers,
+        late,
         input_schema: OnceCell::new(),
         result_schemas: RefCell::default(),
     })
 }
 
 impl Kept {
-    /// The step of a number.
+    /// The step of a number; that of an instance is the one it is an instance of.
     pub(crate) fn step(&self, number: i32) -> Result<&CompiledStep, Error> {
+        self.place(number).map(|place| place.step)
+    }
+
+    /// What a number within a task stands for.
+    pub(crate) fn place(&self, number: i32) -> Result<Place<'_>, Error> {
         u32::try_from(number)
             .ok()
-            .and_then(|number| self.template.step(number))
+            .and_then(|number| self.template.place(number))
             .ok_or(Error::StepGone {
                 template_id: self.id,
                 number,
             })
     }
 
+    /// Whether a step is locked late; instances are.
+    pub(crate) fn is_late(&self, number: i32) -> bool {
+        usize::try_from(number)
+            .ok()
+            .and_then(|number| self.late.get(number.checked_sub(1)?))
+            .copied()
+            .unwrap_or(true)
+    }
+
     /// The handler of a step by its key, as JSON text.
     pub(crate) fn handler_text(&self, step: u128) -> &str {
-        let position = (number_of(step) as usize).checked_sub(1);
-        position
-            .and_then(|position| self.handlers.get(position))
+        self.template
+            .place(number_of(step))
+            .and_then(|place| self.handlers.get(place.step.number as usize - 1))
             .map_or("null", String::as_str)
     }
 
@@ -148,6 +171,12 @@ impl Kept {
 
     /// The schema of a step's results, if there is one.
     pub(crate) fn result_schema(&self, number: i32) -> Result<Option<Rc<Schema>>, Error> {
+        let place = self.place(number)?;
+        // What stands for its instances has no result of its own: theirs are checked.
+        if place.is_run_by_engine() {
+            return Ok(None);
+        }
+        let number = place.step.number as i32;
         if let Some(schema) = self.result_schemas.borrow().get(&number) {
             return Ok(Some(Rc::clone(schema)));
         }

@@ -88,11 +88,12 @@ fn _step_definitions(
 > {
     let mut rows = Vec::with_capacity(numbers.len());
     for (ordinal, kept, number) in asked(&template_ids, &numbers)? {
-        let step = kept.step(number)?;
+        let place = kept.place(number)?;
+        let step = place.step;
         rows.push((
             ordinal,
             number,
-            step.name.clone(),
+            place.name().into_owned(),
             step.step_type.as_str().to_owned(),
             step.callable.clone(),
             i32::try_from(step.retry.max_attempts).unwrap_or(i32::MAX),
@@ -139,7 +140,7 @@ fn _dependencies(
 > {
     let mut rows = Vec::new();
     for (ordinal, kept, number) in asked(&template_ids, &numbers)? {
-        let dependencies = &kept.step(number)?.dependencies;
+        let dependencies = kept.place(number)?.dependencies();
         if dependencies.is_empty() {
             rows.push((ordinal, None, None));
         }

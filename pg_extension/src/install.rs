@@ -19,9 +19,17 @@ extension_sql_file!(
         engine::fail::_time_out,
         engine::fail::_end_leases,
         engine::fail::_cancel_steps,
+        engine::fail::_cancel_instances,
         engine::repair::_repair_step,
         engine::repair::_rerun_steps,
         engine::start::_start_tasks,
+        existence::_is_dynamic,
+        existence::_definition_number,
+        existence::_instance_of,
+        existence::_tolerates_failure,
+        existence::_decisions,
+        existence::_uncertain_steps,
+        existence::_expected_remaining,
         graph::_template_nodes,
         graph::_step_definitions,
         graph::_handler_of,
@@ -95,7 +103,8 @@ extension_sql_file!("../../sql/540_workers.sql", requires = ["530_leases"]);
 extension_sql_file!("../../sql/600_cancel.sql", requires = ["540_workers"]);
 extension_sql_file!("../../sql/603_repair.sql", requires = ["600_cancel"]);
 extension_sql_file!("../../sql/605_pauses.sql", requires = ["603_repair"]);
-extension_sql_file!("../../sql/610_read_tasks.sql", requires = ["605_pauses"]);
+extension_sql_file!("../../sql/607_existence.sql", requires = ["605_pauses"]);
+extension_sql_file!("../../sql/610_read_tasks.sql", requires = ["607_existence"]);
 extension_sql_file!(
     "../../sql/620_read_history.sql",
     requires = ["610_read_tasks"]

@@ -16,6 +16,7 @@ mod compiled;
 mod edition;
 mod engine;
 mod error;
+mod existence;
 mod graph;
 mod histogram;
 mod install;

@@ -69,6 +69,11 @@ pub(crate) fn of(session: &Session, key: u128) -> Result<Option<Rc<Partition>>, 
     Ok(known(key))
 }
 
+/// The partition of a key whose row is there.
+pub(crate) fn of_key(session: &Session, key: u128) -> Result<Rc<Partition>, Error> {
+    of(session, key)?.ok_or(Error::PartitionMissing)
+}
+
 /// The partition for tasks created at a time. It is made when there is none, which maintenance does ahead of time.
 pub(crate) fn of_time(session: &Session, at: TimestampTz) -> Result<Rc<Partition>, Error> {
     let key = keys::first_key(at)?;

@@ -22,6 +22,9 @@ static MAX_TEMPLATE_STEPS: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 /// `tasker.max_batch`: the most tasks, outcomes or claims in one call. 10,000: a transaction of about a second.
 static MAX_BATCH: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 
+/// `tasker.max_instances`: the most instances of one step in a task. 1,000,000: what the numbers of a task's steps leave room for; steps that share a task share that room.
+static MAX_INSTANCES: GucSetting<i32> = GucSetting::<i32>::new(1_000_000);
+
 /// `tasker.partition_days`: how many days of tasks share a partition. 7: with a month kept that is five partitions and the next; for years, set more days, so that sixteen are not
 /// exceeded.
 static PARTITION_DAYS: GucSetting<i32> = GucSetting::<i32>::new(7);
@@ -113,6 +116,16 @@ pub(crate) fn define() {
         &MAX_BATCH,
         1,
         1_000_000,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"tasker.max_instances",
+        c"Most instances of one step in a task.",
+        c"A batch or a map of more fails with TK022.",
+        &MAX_INSTANCES,
+        1,
+        1_048_575,
         GucContext::Suset,
         GucFlags::default(),
     );
@@ -331,6 +344,11 @@ pub(crate) fn max_payload_bytes() -> usize {
 /// How deeply a payload may be nested.
 pub(crate) fn max_payload_depth() -> usize {
     MAX_PAYLOAD_DEPTH.get().max(0) as usize
+}
+
+/// How many instances a step may have in a task.
+pub(crate) fn max_instances() -> u32 {
+    MAX_INSTANCES.get().max(1).unsigned_abs()
 }
 
 /// How large a template may be.

@@ -8,6 +8,9 @@ pub const STEP_BITS: u32 = 20;
 
 const NUMBER_MASK: u128 = (1 << STEP_BITS) - 1;
 
+/// The greatest number of a step within its task.
+pub const MAX_NUMBER: u32 = (1 << STEP_BITS) - 1;
+
 /// The key of step `number` of a task; `None` when the number is 0 or does not fit, or `task` is not a task's key.
 #[must_use]
 pub fn step_key(task: u128, number: u32) -> Option<u128> {

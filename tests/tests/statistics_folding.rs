@@ -59,6 +59,10 @@ async fn writer(
     tasks: i64,
     ends: Arc<AtomicBool>,
 ) -> anyhow::Result<i64> {
+    // In the time of the one who folds: figures of years before it would be forgotten when its clock strikes the hour.
+    session
+        .execute("select tasker._set_now(timestamptz '2030-01-01 12:00:00+00')")
+        .await?;
     let mut done = 0;
     while !ends.load(Ordering::Relaxed) {
         let mut transaction = session.begin().await?;

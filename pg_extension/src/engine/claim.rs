@@ -202,6 +202,8 @@ fn decide_on(call: &Call, msg_id: i64, row: StepRow) -> Result<Decision, Error> 
         StepState::InProgress => {
             // The first crash in a row is retried at once; a later one waits for its backoff; without attempts left the step fails.
             match fail::retry_delay_ms(&row, true, None)? {
+                // What stands for it would have to be waited for: left to maintenance.
+                None if row.place()?.instance.is_some() => Decision::Leave,
                 None => Decision::Settle(row, None),
                 Some(delay) if delay > 0 && fail::has_crashed_before(&row) => {
                     Decision::Settle(row, Some(delay))

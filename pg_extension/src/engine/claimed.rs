@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use pgrx::pg_sys::Datum;
-use tasker_rules::graph::CompiledStep;
+use tasker_rules::graph::{Details, Place};
 use tasker_rules::key::{number_of, step_key, task_of};
 
 use super::graphs;
@@ -20,6 +20,17 @@ const RESULTS: Statement = Statement {
     text: "select u.ordinal, pg_catalog.jsonb_object_agg(u.name, coalesce(p.result, 'null'))
            from pg_catalog.unnest($1) u
            left join lateral (select p.result from {} p where p.step_uuid = u.step_uuid) p on true
+           group by u.ordinal",
+    rows: Some(c"_dependency"),
+    parameters: &[],
+};
+
+/// The same for a step that joins those that exist: of all that it depends on, what has been done.
+const JOINED_RESULTS: Statement = Statement {
+    name: "results_of_joined",
+    text: "select u.ordinal, pg_catalog.jsonb_object_agg(u.name, coalesce(p.result, 'null'))
+           from pg_catalog.unnest($1) u
+           cross join lateral (select p.result from {} p where p.step_uuid = u.step_uuid and p.state in ('complete', 'resolved_manually')) p
            group by u.ordinal",
     rows: Some(c"_dependency"),
     parameters: &[],
@@ -70,8 +81,8 @@ struct Claimed {
 }
 
 impl Claimed {
-    fn step(&self) -> Result<&CompiledStep, Error> {
-        self.kept.step(number_of(self.key) as i32)
+    fn place(&self) -> Result<Place<'_>, Error> {
+        self.kept.place(number_of(self.key) as i32)
     }
 }
 
@@ -136,9 +147,12 @@ fn results<'a>(
 ) -> Result<Vec<Results<'a>>, Error> {
     let none = Json::parse(c"{}");
     let mut results = vec![Results::All(Some(none)); steps.len()];
-    let mut dependencies = Vec::new();
+    let (mut dependencies, mut joined) = (Vec::new(), Vec::new());
     for (ordinal, claimed) in (0..).zip(steps) {
-        if let [number] = claimed.step()?.dependencies[..] {
+        let place = claimed.place()?;
+        if place.instance.is_none()
+            && let [number] = place.step.dependencies[..]
+        {
             let key = step_key(task_of(claimed.key), number).unwrap_or_default();
             if let Some(&result) = known.get(&key) {
                 let name = claimed.kept.step(number as i32)?.name.as_str();
@@ -146,26 +160,34 @@ fn results<'a>(
                 continue;
             }
         }
-        for &number in &claimed.step()?.dependencies {
+        for number in place.shown_dependencies() {
             let key = step_key(task_of(claimed.key), number).unwrap_or_default();
             let name = claimed.kept.step(number as i32)?.name.as_str();
-            dependencies.push([int4(ordinal), uuid(key), text(name)]);
+            let rows = match place.step.details {
+                Details::Convergence => &mut joined,
+                _ => &mut dependencies,
+            };
+            rows.push([int4(ordinal), uuid(key), text(name)]);
         }
     }
-    if dependencies.is_empty() {
-        return Ok(results);
-    }
-    let values = [Value::rows(c"_dependency", dependencies.into_iter())];
-    for (ordinal, found) in session.rows(&RESULTS, table, &values, |row| {
-        Ok((row.int4(0), row.json(1)))
-    })? {
-        results[ordinal as usize] = Results::All(found);
+    for (statement, rows) in [(&RESULTS, dependencies), (&JOINED_RESULTS, joined)] {
+        if rows.is_empty() {
+            continue;
+        }
+        let values = [Value::rows(c"_dependency", rows.into_iter())];
+        for (ordinal, found) in session.rows(statement, table, &values, |row| {
+            Ok((row.int4(0), row.json(1)))
+        })? {
+            results[ordinal as usize] = Results::All(found);
+        }
     }
     Ok(results)
 }
 
 fn to_be_claimed(claimed: &Claimed, results: Results) -> Result<[Field; 13], Error> {
-    let step = claimed.step()?;
+    let place = claimed.place()?;
+    let step = place.step;
+    let name = place.name();
     let template = &claimed.kept.template;
     let bounded = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     Ok([
@@ -175,7 +197,7 @@ fn to_be_claimed(claimed: &Claimed, results: Results) -> Result<[Field; 13], Err
         text(&template.namespace),
         text(&template.name),
         text(&template.version),
-        text(&step.name),
+        text(&name),
         text(step.step_type.as_str()),
         text(claimed.kept.handler_text(claimed.key)),
         results.all().and_then(Json::field),

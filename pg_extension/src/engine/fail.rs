@@ -5,6 +5,7 @@ use pgrx::pg_sys::TimestampTz;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{JsonB, Uuid, pg_extern};
 use serde_json::json;
+use tasker_rules::key::task_of;
 use tasker_rules::retry;
 use tasker_rules::step_state::{StepEvent, StepState};
 
@@ -164,6 +165,47 @@ fn _end_leases(
         settle::settle(call, &settlements, &[], None)?;
         Ok(())
     })
+}
+
+/// Cancels the instances that have not ended of a step that failed with one of them. The caller holds the locks of the task and all its steps.
+#[pg_extern(volatile, parallel_unsafe)]
+fn _cancel_instances(
+    step_uuid: Uuid,
+    now: TimestampWithTimeZone,
+    actor: &str,
+) -> Result<Option<Vec<Option<String>>>, ErrorReport> {
+    refusable(now, actor, |call| {
+        let key = keys::number(&step_uuid);
+        let rows = rows::of_task(call.session, task_of(key))?;
+        let has_failed = |row: &StepRow| row.key == key && row.state == StepState::Error;
+        if !rows.iter().any(has_failed) {
+            return Ok(());
+        }
+        let mut settlements = Vec::new();
+        for row in rows {
+            let is_instance =
+                row.place()?.instance.is_some() && row.key_of(row.step()?.number) == key;
+            if is_instance && !row.state.is_terminal() {
+                settlements.push(cancelled(row));
+            }
+        }
+        settle::settle(call, &settlements, &[], None).map(|_| ())
+    })
+}
+
+fn cancelled(row: StepRow) -> Settlement {
+    Settlement {
+        to: StepState::Cancelled,
+        events: &[StepEvent::Cancel],
+        attempt: row.attempt,
+        attempts_used: row.attempts_used,
+        due_at: None,
+        result: None,
+        error: row.error,
+        checkpoint: None,
+        metadata: None,
+        row,
+    }
 }
 
 /// Cancels steps that have not ended. The caller holds their locks and sees to the task.

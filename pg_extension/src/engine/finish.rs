@@ -12,6 +12,7 @@ use tasker_rules::privilege::Privilege;
 use tasker_rules::step_state::{StepEvent, StepState};
 use tasker_rules::verdict::{self, OutcomeStatus, Standing, Verdict};
 
+use super::branches::{self, Violation};
 use super::outcomes::{self, Outcome, Said};
 use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement};
@@ -191,8 +192,8 @@ fn judge_all(call: &Call, caller: &Caller, outcomes: Vec<Outcome>) -> Result<Jud
         if let (Verdict::Accepted, Ok(said), Some(row)) = (judgement.verdict, &outcome.said, row) {
             let (settlement, violation) = change_of(call, &outcome, said, row)?;
             if let Some(violation) = violation {
-                judgement.code = Some("TK021");
-                judgement.message = Some(violation);
+                judgement.code = Some(violation.code);
+                judgement.message = Some(violation.detail);
             }
             settlements.push(settlement);
         }
@@ -234,13 +235,13 @@ fn standing(said: &Said, row: &StepRow, result: Option<Json>) -> Standing {
     }
 }
 
-/// The change that an accepted outcome causes, and how its result violates the step's schema.
+/// The change that an accepted outcome causes, and how its result is not what it should be.
 fn change_of(
     call: &Call,
     outcome: &Outcome,
     said: &Said,
     row: &StepRow,
-) -> Result<(Settlement, Option<String>), Error> {
+) -> Result<(Settlement, Option<Violation>), Error> {
     let settlement = match said.status {
         OutcomeStatus::Complete => {
             let result = outcome.result.unwrap_or_else(null);
@@ -271,13 +272,27 @@ fn change_of(
     Ok((settlement, None))
 }
 
-/// The change of a step whose result has come, and how the result violates the step's schema.
+/// How a result violates the step's schema, or what its type asks for.
+pub(super) fn violation(row: &StepRow, result: Json) -> Result<Option<Violation>, Error> {
+    let of_schema = payloads::result_violation(&row.kept, row.number(), result)?;
+    match of_schema {
+        Some(detail) => Ok(Some(Violation {
+            error_type: "result_schema",
+            code: "TK021",
+            message: "the result does not satisfy the step's result_schema",
+            detail,
+        })),
+        None => branches::violation(row, result),
+    }
+}
+
+/// The change of a step whose result has come, and how the result is not what it should be.
 pub(super) fn accepted_or_not(
     row: &StepRow,
     result: Json,
     checkpoint: Option<Json>,
-) -> Result<(Settlement, Option<String>), Error> {
-    let violation = payloads::result_violation(&row.kept, row.number(), result)?;
+) -> Result<(Settlement, Option<Violation>), Error> {
+    let violation = violation(row, result)?;
     let rested = row.state == StepState::EnqueuedForOrchestration;
     let (to, events): (StepState, &'static [StepEvent]) = match (violation.is_none(), rested) {
         (true, false) => (
@@ -293,8 +308,8 @@ pub(super) fn accepted_or_not(
     };
     let error = violation.as_ref().map(|violation| {
         Json::of(&json!({
-            "type": "result_schema", "code": "TK021", "retryable": false,
-            "message": "the result does not satisfy the step's result_schema", "detail": violation,
+            "type": violation.error_type, "code": violation.code, "retryable": false,
+            "message": violation.message, "detail": violation.detail,
         }))
     });
     let settlement = Settlement {

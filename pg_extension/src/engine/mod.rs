@@ -7,6 +7,7 @@
 
 mod access;
 mod answers;
+mod branches;
 mod changes;
 mod claim;
 mod claimed;
@@ -15,6 +16,8 @@ mod evaluate;
 mod fail;
 mod finish;
 mod graphs;
+mod instances;
+mod late;
 mod messages;
 mod namespaces;
 mod outcomes;
@@ -28,6 +31,8 @@ mod tasks;
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::TimestampTz;
 use pgrx::pg_sys::panic::ErrorReport;
+
+pub(crate) use late::is_late_step;
 
 use crate::error::Error;
 use crate::statements::{Session, session};

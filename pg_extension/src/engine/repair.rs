@@ -2,23 +2,24 @@
 //!
 //! The task goes on in the same call, also one that had ended in `error`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{AnyElement, Uuid, pg_extern};
 use serde_json::json;
-use tasker_rules::graph::CompiledStep;
-use tasker_rules::key::{number_of, step_key, task_of};
+use tasker_rules::graph::branches::{self as graph_branches, Edge};
+use tasker_rules::graph::{CompiledStep, Details, Place};
+use tasker_rules::key::task_of;
 use tasker_rules::step_state::{StepEvent, StepState};
 use tasker_rules::task_state::{TaskEvent, TaskState};
 
 use super::changes::{self, Change};
 use super::messages::{self, Sent};
 use super::rows::{self, Locking, StepRow};
-use super::settle::{self, Settlement};
-use super::tasks::{self, Delta, Deltas};
-use super::{Call, graphs, refusable};
+use super::settle::{self, Settlement, Work};
+use super::tasks::{self, Delta};
+use super::{Call, branches, finish, graphs, instances, late, refusable};
 use crate::error::Error;
 use crate::payloads;
 use crate::values::Json;
@@ -53,16 +54,7 @@ fn repair(
     result: Option<Json>,
     reason: Option<&str>,
 ) -> Result<(), Error> {
-    let graphs = graphs::of_steps(call.session, &[key])?;
-    let mut wanted = vec![key];
-    if event != StepEvent::ResetForRetry
-        && let Some(kept) = graphs.get(&task_of(key))
-        && let Ok(step) = kept.step(keys::number_in_task(key))
-    {
-        // The wide ones too: the task is locked before what follows is written.
-        wanted.extend(settle::dependents_of(task_of(key), step));
-    }
-    let locked = rows::read(call.session, wanted, Locking::Wait)?;
+    let locked = lock(call, key, event)?;
     let Some(row) = locked.iter().find(|row| row.key == key) else {
         let message = format!("step {} not found", keys::text(key));
         return Err(Error::refused("TK002", message, None, None));
@@ -79,7 +71,7 @@ fn repair(
     }
     let metadata = reason.map(|reason| Json::of(&json!({ "reason": reason })));
     if event == StepEvent::ResetForRetry {
-        return reset(call, row, metadata);
+        return reset(call, row, &locked, metadata);
     }
     if let Some(problem) = result.and_then(payloads::exceeded_limit) {
         let message = format!("the result {problem}");
@@ -87,16 +79,15 @@ fn repair(
         return Err(Error::refused("TK022", message, None, Some(hint)));
     }
     if let Some(violation) = result
-        .map(|result| payloads::result_violation(&row.kept, row.number(), result))
+        .map(|result| finish::violation(row, result))
         .transpose()?
         .flatten()
     {
-        let message = "the result does not satisfy the step's result_schema".to_owned();
-        let hint = "tasker.get_template shows the schema.";
+        let hint = "tasker.get_template shows what the step's result has to be.";
         return Err(Error::refused(
-            "TK021",
-            message,
-            Some(violation),
+            violation.code,
+            violation.message.to_owned(),
+            Some(violation.detail),
             Some(hint),
         ));
     }
@@ -115,29 +106,81 @@ fn repair(
         metadata,
         row: row.clone(),
     };
-    let dependents: Vec<StepRow> = settle::narrow(locked)?
+    let dependents: Vec<StepRow> = settle::narrow(locked.clone())
         .into_iter()
         .filter(|row| row.key != key)
         .collect();
     settle::settle(call, &[settlement], &dependents, None).map(|_| ())
 }
 
-fn reset(call: &Call, row: &StepRow, metadata: Option<Json>) -> Result<(), Error> {
-    let anew = Anew {
-        row,
-        event: StepEvent::ResetForRetry,
-        remaining: row.remaining,
-        checkpoint: row.checkpoint,
-        metadata,
+/// Locks all that a repair may change: the task is locked before what follows is written.
+fn lock(call: &Call, key: u128, event: StepEvent) -> Result<Vec<StepRow>, Error> {
+    let graphs = graphs::of_steps(call.session, &[key])?;
+    let Some(kept) = graphs.get(&task_of(key)) else {
+        return Ok(Vec::new());
     };
-    let started = begin_anew(call, &[anew], Vec::new())?;
+    if !kept.template.is_static() {
+        return rows::of_task(call.session, task_of(key));
+    }
+    let mut wanted = vec![key];
+    if event != StepEvent::ResetForRetry
+        && let Ok(place) = kept.place(keys::number_in_task(key))
+    {
+        wanted.extend(settle::dependents_of(task_of(key), place));
+    }
+    rows::read(call.session, wanted, Locking::Wait)
+}
+
+/// Lets a step be tried again; with one that stands for instances, those that failed or were cancelled, and with an instance the step that stands for it, if it failed of it.
+fn reset(
+    call: &Call,
+    row: &StepRow,
+    locked: &[StepRow],
+    metadata: Option<Json>,
+) -> Result<(), Error> {
+    let place = row.place()?;
+    let may_reset = |row: &StepRow| row.state.next(StepEvent::ResetForRetry).is_some();
+    let mut anew = Vec::new();
+    for other in locked {
+        let stands_for = match (place.instance, other.place()?.instance) {
+            _ if other.key == row.key => true,
+            (None, Some(_)) => {
+                place.is_run_by_engine() && other.step()?.number == place.step.number
+            }
+            (Some(_), None) => other.step()?.number == place.step.number,
+            _ => false,
+        };
+        if stands_for && may_reset(other) {
+            anew.push(Anew {
+                row: other,
+                event: StepEvent::ResetForRetry,
+                remaining: other.remaining,
+                checkpoint: other.checkpoint,
+                metadata,
+            });
+        }
+    }
+    let mut work = Work::default();
+    if row.state == StepState::Error && place.tolerates_failure() {
+        // It counted as done.
+        work.late.of(row, place.step.number).decrement -= 1;
+    }
     let delta = Delta {
-        running: started,
-        failed: -1,
+        failed: -failed_among(&anew),
         cause: Some(TaskEvent::Reset),
         ..Delta::default()
     };
-    tasks::advance(call, &Deltas::from([(row.task(), delta)]))
+    work.deltas.insert(row.task(), delta);
+    begin_anew(call, &anew, Vec::new(), &mut work)?;
+    late::settle(call, &mut work, None)?;
+    tasks::advance(call, &work.deltas)
+}
+
+fn failed_among(anew: &[Anew]) -> i32 {
+    let failed = anew
+        .iter()
+        .filter(|anew| settle::counts_as_failed(anew.row, anew.row.state));
+    failed.count() as i32
 }
 
 /// Runs steps of a task anew: those of a number and, if wanted, all that come after them; all of them without a number. The caller holds the locks of the task and of its
@@ -174,13 +217,8 @@ fn rerun(
         let message = format!("task {} not found", keys::text(task));
         return Err(Error::refused("TK001", message, None, None));
     };
-    let steps = &kept.template.steps;
-    let all: Vec<u128> = steps
-        .iter()
-        .filter_map(|step| step_key(task, step.number))
-        .collect();
-    let rows = rows::read(call.session, all, Locking::Held)?;
-    let is_chosen = chosen(steps, from_step, with_descendants);
+    let rows = rows::of_task(call.session, task)?;
+    let is_chosen = chosen(&kept.template.steps, from_step, with_descendants);
     if let Some(number) = from_step
         && let Some(row) = rows.iter().find(|row| row.number() == number)
         && row.state.next(StepEvent::Rerun).is_none()
@@ -189,30 +227,30 @@ fn rerun(
         let hint = "Rerun from a step that it waits for.";
         return Err(Error::refused("TK010", message, None, Some(hint)));
     }
-    let runs_anew = |row: &StepRow| {
-        is_chosen[number_of(row.key) as usize - 1] && row.state.next(StepEvent::Rerun).is_some()
-    };
-    let satisfied: HashMap<u32, bool> = rows
-        .iter()
-        .map(|row| {
-            let is_satisfied = row.state.satisfies_dependents() && !runs_anew(row);
-            (number_of(row.key), is_satisfied)
-        })
-        .collect();
-    let remaining = |row: &StepRow| -> Result<i32, Error> {
-        let unsatisfied = row
-            .step()?
-            .dependencies
-            .iter()
-            .filter(|number| !satisfied.get(number).copied().unwrap_or(false));
-        Ok(unsatisfied.count() as i32)
-    };
     let metadata = reason.map(|reason| Json::of(&json!({ "reason": reason })));
     let mut anew = Vec::new();
     let mut recounted = Vec::new();
+    let mut stands = HashMap::new();
     for row in &rows {
-        let remaining = remaining(row)?;
-        if runs_anew(row) {
+        let place = row.place()?;
+        let is_chosen = is_chosen[place.step.number as usize - 1];
+        let runs_anew = is_chosen && row.state.next(StepEvent::Rerun).is_some();
+        let remaining = match place.instance {
+            // It is let go when it is made anew.
+            Some(_) if is_chosen => 1,
+            Some(_) => row.remaining,
+            None if place.is_run_by_engine() && !is_chosen && instances::has_any(call, row)? => {
+                row.remaining
+            }
+            None => remaining(row, place.step, &stands),
+        };
+        if place.instance.is_none() {
+            stands.insert(
+                place.step.number,
+                Stands::of(row, place, runs_anew, remaining),
+            );
+        }
+        if runs_anew {
             anew.push(Anew {
                 row,
                 event: StepEvent::Rerun,
@@ -226,19 +264,68 @@ fn rerun(
                 ..Change::as_it_is(row)
             });
         }
+        if is_chosen && place.is_run_by_engine() {
+            instances::forget(call, row)?;
+        }
     }
-    let failed = anew
-        .iter()
-        .filter(|anew| settle::counts_as_failed(anew.row.state))
-        .count();
-    let started = begin_anew(call, &anew, recounted)?;
+    let mut work = Work::default();
     let delta = Delta {
-        running: started,
-        failed: -(failed as i32),
+        failed: -failed_among(&anew),
         cause: Some(TaskEvent::Rerun),
         ..Delta::default()
     };
-    tasks::advance(call, &Deltas::from([(task, delta)]))
+    work.deltas.insert(task, delta);
+    begin_anew(call, &anew, recounted, &mut work)?;
+    late::settle(call, &mut work, None)?;
+    tasks::advance(call, &work.deltas)
+}
+
+/// How a step stands for those that depend on it.
+enum Stands {
+    Open,
+    Absent,
+    /// With what it chose, if it is a decision.
+    Satisfied(Option<BTreeSet<u32>>),
+}
+
+impl Stands {
+    fn of(row: &StepRow, place: Place<'_>, runs_anew: bool, remaining: i32) -> Self {
+        if remaining == branches::CUT_OFF {
+            Self::Absent
+        } else if runs_anew || !row.state.satisfies_dependents() {
+            Self::Open
+        } else {
+            Self::Satisfied(
+                (place.step.details == Details::Decision)
+                    .then(|| branches::choice(&row.kept, place.step, row.state, row.result)),
+            )
+        }
+    }
+
+    fn edge(&self, to: u32) -> Edge {
+        match self {
+            Self::Open => Edge::Open,
+            Self::Absent => Edge::Absent,
+            Self::Satisfied(Some(chosen)) if !chosen.contains(&to) => Edge::Absent,
+            Self::Satisfied(_) => Edge::Settled,
+        }
+    }
+}
+
+/// What a step's counter is to be, from how those stand that it depends on.
+fn remaining(row: &StepRow, step: &CompiledStep, stands: &HashMap<u32, Stands>) -> i32 {
+    let edges = step.dependencies.iter().map(|number| {
+        stands
+            .get(number)
+            .map_or(Edge::Open, |stands| stands.edge(step.number))
+    });
+    let remaining = graph_branches::remaining(step, edges);
+    // One that has run exists, whatever was decided since.
+    match remaining {
+        Some(remaining) => remaining as i32,
+        None if row.state == StepState::Pending => branches::CUT_OFF,
+        None => 0,
+    }
 }
 
 /// Which steps are to run anew, by their position.
@@ -268,12 +355,21 @@ struct Anew<'a> {
     metadata: Option<Json>,
 }
 
-/// Writes steps that begin again, with a message for each that is ready, and other changes; says how many are ready. Their attempt rises, so that whoever had them is
-/// fenced off.
-fn begin_anew(call: &Call, anew: &[Anew], others: Vec<Change>) -> Result<i32, Error> {
+/// Writes steps that begin again, with a message for each that is ready, and other changes. Their attempt rises, so that whoever had them is fenced off.
+fn begin_anew(
+    call: &Call,
+    anew: &[Anew],
+    others: Vec<Change>,
+    work: &mut Work,
+) -> Result<(), Error> {
     let facts = graphs::facts(call.session, anew.iter().map(|anew| anew.row.key))?;
     let mut sent = Vec::new();
     for anew in anew.iter().filter(|anew| anew.remaining == 0) {
+        let place = anew.row.place()?;
+        if place.is_run_by_engine() {
+            work.late.of(anew.row, place.step.number);
+            continue;
+        }
         let Some(facts) = facts.get(&anew.row.task()) else {
             continue;
         };
@@ -314,8 +410,11 @@ fn begin_anew(call: &Call, anew: &[Anew], others: Vec<Change>) -> Result<i32, Er
     }
     changes.sort_unstable_by_key(|change| change.key);
     changes::write(call, changes, None)?;
-    for sent in sent.iter().filter(|sent| sent.visible_at <= call.now) {
-        messages::wake(&sent.kept.template.namespace);
+    for sent in &sent {
+        work.deltas.entry(task_of(sent.step)).or_default().running += 1;
+        if sent.visible_at <= call.now {
+            messages::wake(&sent.kept.template.namespace);
+        }
     }
-    Ok(sent.len() as i32)
+    Ok(())
 }

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use pgrx::pg_sys::{self, TimestampTz};
-use tasker_rules::graph::CompiledStep;
-use tasker_rules::key::{number_of, task_of};
+use tasker_rules::graph::{CompiledStep, Place};
+use tasker_rules::key::{MAX_NUMBER, number_of, step_key, task_of};
 use tasker_rules::step_state::StepState;
 
 use super::messages::NEVER;
@@ -12,7 +12,7 @@ use crate::compiled::{self, Kept};
 use crate::error::Error;
 use crate::partitions;
 use crate::statements::{Session, Statement};
-use crate::values::{Json, Value};
+use crate::values::{Json, Row, Value};
 
 /// A step as it stands, and its template.
 #[derive(Clone)]
@@ -79,6 +79,15 @@ const READING: Statement = Statement {
     parameters: &[pg_sys::UUIDARRAYOID],
 };
 
+const OF_TASK: Statement = Statement {
+    name: "lock_steps_of_task",
+    text: "select s.step_uuid, s.template_id, s.state, s.attempt, s.attempts_used, s.remaining_dependencies, s.msg_id, s.worker_id,
+             s.lease_expires_at, s.retry_at, s.result, s.error, s.checkpoint, s.lease_ms, s.paused_at
+           from {} s where s.step_uuid > $1 and s.step_uuid <= $2 order by s.step_uuid for no key update",
+    rows: None,
+    parameters: &[pg_sys::UUIDOID, pg_sys::UUIDOID],
+};
+
 impl StepRow {
     pub(super) fn number(&self) -> i32 {
         number_of(self.key) as i32
@@ -91,6 +100,16 @@ impl StepRow {
     /// From when on its message is visible, if it is to run at a time: as long as its task is paused, never.
     pub(super) fn visible_at(&self, runs_at: TimestampTz) -> TimestampTz {
         if self.is_paused { NEVER } else { runs_at }
+    }
+
+    /// What it is in its template.
+    pub(super) fn place(&self) -> Result<Place<'_>, Error> {
+        self.kept.place(self.number())
+    }
+
+    /// The key of another step of its task, by its number.
+    pub(super) fn key_of(&self, number: u32) -> u128 {
+        step_key(self.task(), number).unwrap_or_default()
     }
 
     /// Its definition.
@@ -114,29 +133,41 @@ pub(super) fn read(
     keys.dedup();
     let mut rows = Vec::with_capacity(keys.len());
     for (partition, keys) in partitions::group(session, keys, |&key| key)? {
-        rows.extend(
-            session.rows(statement, &partition.steps, &[Value::uuids(&keys)], |row| {
-                let lease_expires_at = row.optional_time(8);
-                let lease_ms = i64::from(row.int4(13));
-                Ok(StepRow {
-                    key: row.uuid(0),
-                    kept: compiled::template(row.int4(1))?,
-                    state: row.text(2).parse()?,
-                    attempt: row.int4(3),
-                    attempts_used: row.int4(4),
-                    remaining: row.int4(5),
-                    msg_id: row.optional_int8(6),
-                    worker_id: row.optional_text(7).map(str::to_owned),
-                    lease_expires_at,
-                    left_alone_until: lease_expires_at.map(|at| at.saturating_add(lease_ms * 1000)),
-                    retry_at: row.optional_time(9),
-                    result: row.json(10),
-                    error: row.json(11),
-                    checkpoint: row.json(12),
-                    is_paused: row.optional_time(14).is_some(),
-                })
-            })?,
-        );
+        rows.extend(session.rows(statement, &partition.steps, &[Value::uuids(&keys)], row)?);
     }
     Ok(rows)
+}
+
+/// The rows of all steps of a task, locked, in the order of their keys.
+pub(super) fn of_task(session: &Session, task: u128) -> Result<Vec<StepRow>, Error> {
+    let Some(partition) = partitions::of(session, task)? else {
+        return Ok(Vec::new());
+    };
+    let values = [
+        Value::uuid(task),
+        Value::uuid(task | u128::from(MAX_NUMBER)),
+    ];
+    session.rows(&OF_TASK, &partition.steps, &values, row)
+}
+
+fn row(row: &Row) -> Result<StepRow, Error> {
+    let lease_expires_at = row.optional_time(8);
+    let lease_ms = i64::from(row.int4(13));
+    Ok(StepRow {
+        key: row.uuid(0),
+        kept: compiled::template(row.int4(1))?,
+        state: row.text(2).parse()?,
+        attempt: row.int4(3),
+        attempts_used: row.int4(4),
+        remaining: row.int4(5),
+        msg_id: row.optional_int8(6),
+        worker_id: row.optional_text(7).map(str::to_owned),
+        lease_expires_at,
+        left_alone_until: lease_expires_at.map(|at| at.saturating_add(lease_ms * 1000)),
+        retry_at: row.optional_time(9),
+        result: row.json(10),
+        error: row.json(11),
+        checkpoint: row.json(12),
+        is_paused: row.optional_time(14).is_some(),
+    })
 }

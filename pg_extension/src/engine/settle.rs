@@ -7,14 +7,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use pgrx::pg_sys::TimestampTz;
-use tasker_rules::graph::CompiledStep;
+use tasker_rules::graph::Place;
 use tasker_rules::key::{step_key, task_of};
 use tasker_rules::step_state::{StepEvent, StepState};
 use tasker_rules::task_state::TaskEvent;
 
 use super::changes::{self, Change, ENQUEUED, FINISHED};
+use super::late::{self, Late};
 use super::messages::{self, Released, Sent};
-use super::rows::{self, Locking, StepRow};
+use super::rows::StepRow;
 use super::tasks::{self, Delta, Deltas};
 use super::{Call, Taker, graphs};
 use crate::compiled::Kept;
@@ -49,34 +50,15 @@ struct Ready<'a> {
     is_handed_over: bool,
 }
 
-/// The keys of the steps that wait for a step.
-pub(super) fn dependents_of(row_task: u128, step: &CompiledStep) -> impl Iterator<Item = u128> {
-    step.dependents
+/// The keys of the steps that wait for a step, or for all instances of one.
+pub(super) fn dependents_of(task: u128, place: Place<'_>) -> impl Iterator<Item = u128> {
+    place
+        .dependents()
         .iter()
-        .filter_map(move |&number| step_key(row_task, number))
+        .filter_map(move |&number| step_key(task, number))
 }
 
-/// A step with more dependencies than this is locked after all else is written: many finish at the same time what it waits for, and would wait for each other.
-const WIDE: usize = 16;
-
-/// Whether many steps are waited for.
-fn is_wide(step: &CompiledStep) -> bool {
-    step.dependencies.len() > WIDE
-}
-
-/// The keys of the steps that wait for a step, but for the wide ones.
-fn narrow_dependents_of(
-    task: u128,
-    kept: &Kept,
-    step: &CompiledStep,
-) -> impl Iterator<Item = u128> {
-    dependents_of(task, step).filter(|&key| {
-        kept.step(keys::number_in_task(key))
-            .is_ok_and(|step| !is_wide(step))
-    })
-}
-
-/// Steps and those that wait for them, but for the wide ones.
+/// Steps and those that wait for them, but for those that are locked late.
 pub(super) fn with_narrow_dependents(
     session: &Session,
     steps: &[u128],
@@ -86,27 +68,34 @@ pub(super) fn with_narrow_dependents(
     for &step in steps {
         let task = task_of(step);
         if let Some(kept) = graphs.get(&task)
-            && let Ok(definition) = kept.step(keys::number_in_task(step))
+            && let Ok(place) = kept.place(keys::number_in_task(step))
         {
-            wanted.extend(narrow_dependents_of(task, kept, definition));
+            wanted.extend(
+                dependents_of(task, place)
+                    .filter(|&key| !late::is_late(kept, keys::number_in_task(key))),
+            );
         }
     }
     Ok(wanted)
 }
 
-/// The rows of those that aren't wide.
-pub(super) fn narrow(rows: Vec<StepRow>) -> Result<Vec<StepRow>, Error> {
-    let mut narrow = Vec::with_capacity(rows.len());
-    for row in rows {
-        if !is_wide(row.step()?) {
-            narrow.push(row);
-        }
-    }
-    Ok(narrow)
+/// The rows of those that aren't locked late.
+pub(super) fn narrow(rows: Vec<StepRow>) -> Vec<StepRow> {
+    rows.into_iter()
+        .filter(|row| !late::is_late(&row.kept, row.number()))
+        .collect()
+}
+
+/// What a call has changed so far, and what is still to be done.
+#[derive(Default)]
+pub(super) struct Work {
+    pub(super) deltas: Deltas,
+    pub(super) late: Late,
+    pub(super) handed_over: Vec<u128>,
 }
 
 /// Writes decided changes and all that follows from them, and gives the ready steps that are handed over to the taker. `dependents` are the locked rows of steps that wait for
-/// those that complete, but for the wide ones, which are locked here.
+/// those that complete, but for those that are locked late, here.
 pub(super) fn settle(
     call: &Call,
     settlements: &[Settlement],
@@ -116,55 +105,37 @@ pub(super) fn settle(
     if settlements.is_empty() {
         return Ok(Vec::new());
     }
-    let decrements = decrements(settlements)?;
-    let mut deltas = deltas(settlements);
-    let mut handed_over = write(
+    let mut work = Work::default();
+    settle_into(call, settlements, dependents, taker, &mut work)?;
+    late::settle(call, &mut work, taker)?;
+    tasks::advance(call, &work.deltas)?;
+    Ok(work.handed_over)
+}
+
+/// Writes decided changes and what follows for dependents that are locked already; the rest is noted in the work.
+pub(super) fn settle_into(
+    call: &Call,
+    settlements: &[Settlement],
+    dependents: &[StepRow],
+    taker: Option<&Taker>,
+    work: &mut Work,
+) -> Result<(), Error> {
+    let decrements = late::consequences(settlements, &mut work.late)?;
+    count(settlements, &mut work.deltas);
+    let handed_over = write(
         call,
         settlements,
         dependents,
         &decrements,
-        &mut deltas,
+        &mut work.deltas,
         taker,
     )?;
-    let wide = wide(settlements, &decrements)?;
-    if !wide.is_empty() {
-        let rows = rows::read(call.session, wide, Locking::Wait)?;
-        let rest = taker.map(|taker| Taker {
-            limit: taker.limit - handed_over.len(),
-            ..*taker
-        });
-        handed_over.extend(write(
-            call,
-            &[],
-            &rows,
-            &decrements,
-            &mut deltas,
-            rest.as_ref(),
-        )?);
-    }
-    tasks::advance(call, &deltas)?;
-    Ok(handed_over)
-}
-
-/// The wide steps among those whose counters fall.
-fn wide(settlements: &[Settlement], decrements: &BTreeMap<u128, i32>) -> Result<Vec<u128>, Error> {
-    let kept: HashMap<u128, &Kept> = settlements
-        .iter()
-        .map(|settlement| (settlement.row.task(), settlement.row.kept.as_ref()))
-        .collect();
-    let mut wide = Vec::new();
-    for &key in decrements.keys() {
-        if let Some(kept) = kept.get(&task_of(key))
-            && is_wide(kept.step(keys::number_in_task(key))?)
-        {
-            wide.push(key);
-        }
-    }
-    Ok(wide)
+    work.handed_over.extend(handed_over);
+    Ok(())
 }
 
 /// Writes changes of steps, their history and their messages, and what becomes of dependents.
-fn write(
+pub(super) fn write(
     call: &Call,
     settlements: &[Settlement],
     dependents: &[StepRow],
@@ -247,20 +218,7 @@ fn write(
         .collect())
 }
 
-/// By how much the counters of dependents fall.
-fn decrements(settlements: &[Settlement]) -> Result<BTreeMap<u128, i32>, Error> {
-    let mut decrements = BTreeMap::new();
-    for settlement in settlements {
-        if settlement.to.satisfies_dependents() {
-            for dependent in dependents_of(settlement.row.task(), settlement.row.step()?) {
-                *decrements.entry(dependent).or_insert(0) += 1;
-            }
-        }
-    }
-    Ok(decrements)
-}
-
-fn becomes_ready(row: &StepRow, decrement: i32) -> bool {
+pub(super) fn becomes_ready(row: &StepRow, decrement: i32) -> bool {
     row.state == StepState::Pending && row.remaining == decrement
 }
 
@@ -432,12 +390,16 @@ fn enqueued(ready: &Ready, msg_id: i64) -> Change {
 }
 
 /// Whether a step keeps its task from being complete though nothing moves it any more.
-pub(super) fn counts_as_failed(state: StepState) -> bool {
-    matches!(state, StepState::Error | StepState::Cancelled)
+pub(super) fn counts_as_failed(row: &StepRow, state: StepState) -> bool {
+    match state {
+        StepState::Cancelled => true,
+        StepState::Error => !row.place().is_ok_and(Place::tolerates_failure),
+        _ => false,
+    }
 }
 
-fn deltas(settlements: &[Settlement]) -> Deltas {
-    let mut deltas = Deltas::new();
+/// Counts changes for their tasks.
+fn count(settlements: &[Settlement], deltas: &mut Deltas) {
     let is = |state: StepState, wanted| i32::from(state == wanted);
     for Settlement {
         row, to, events, ..
@@ -448,7 +410,8 @@ fn deltas(settlements: &[Settlement]) -> Deltas {
             i32::from(to.counts_as_running()) - i32::from(row.state.counts_as_running());
         delta.waiting_retry +=
             is(*to, StepState::WaitingForRetry) - is(row.state, StepState::WaitingForRetry);
-        delta.failed += i32::from(counts_as_failed(*to)) - i32::from(counts_as_failed(row.state));
+        delta.failed +=
+            i32::from(counts_as_failed(row, *to)) - i32::from(counts_as_failed(row, row.state));
         if matches!(
             events,
             [StepEvent::CompleteManually | StepEvent::ResolveManually]
@@ -458,5 +421,4 @@ fn deltas(settlements: &[Settlement]) -> Deltas {
             delta.cause = Some(TaskEvent::StepFailed);
         }
     }
-    deltas
 }

@@ -84,13 +84,17 @@ impl Json {
         .map(Self)
     }
 
-    /// The elements of an array; of anything else none.
-    pub(crate) fn elements(self) -> impl Iterator<Item = Self> {
-        let count = match self.kind() {
+    /// How many elements an array has; anything else has none.
+    pub(crate) fn count(self) -> u32 {
+        match self.kind() {
             Kind::Array => self.header() & COUNT,
             _ => 0,
-        };
-        (0..count).filter_map(move |index| {
+        }
+    }
+
+    /// The elements of an array; of anything else none.
+    pub(crate) fn elements(self) -> impl Iterator<Item = Self> {
+        (0..self.count()).filter_map(move |index| {
             // SAFETY: a jsonb and an int4; gives a jsonb, or null.
             unsafe {
                 direct_function_call_as_datum(

@@ -117,6 +117,10 @@ impl Value {
         array(&INT8, values.iter().map(|&value| Some(Datum::from(value))))
     }
 
+    pub(crate) fn bool(value: bool) -> Self {
+        Self(Some(Datum::from(value)))
+    }
+
     pub(crate) fn bools(values: &[bool]) -> Self {
         array(&BOOL, values.iter().map(|&value| Some(Datum::from(value))))
     }

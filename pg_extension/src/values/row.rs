@@ -29,6 +29,10 @@ impl<'a> Row<'a> {
         self.datum(column).map(|datum| datum.value() as i32)
     }
 
+    pub(crate) fn bool(&self, column: usize) -> bool {
+        self.datum(column).is_some_and(|datum| datum.value() != 0)
+    }
+
     pub(crate) fn int2(&self, column: usize) -> i16 {
         self.datum(column).map_or(0, |datum| datum.value() as i16)
     }

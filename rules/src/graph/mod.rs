@@ -4,14 +4,22 @@
 //! Kahn's algorithm (A. B. Kahn, "Topological sorting of large networks", 1962), and of the steps that could come next
 //! the one that comes first in the document.
 
+pub mod branches;
+mod details;
 pub(crate) mod edges;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+
+pub use details::{Details, Instances, split_over};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use details::Named;
+
 use crate::finding::Finding;
+use crate::key::MAX_NUMBER;
 use crate::template::{
     Identity, Lifecycle, PublishedEvent, Retry, StepTemplate, StepType, Template,
 };
@@ -33,6 +41,9 @@ pub struct CompiledTemplate {
     pub identity: Identity,
     /// How long a task may take, and what happens at the end.
     pub lifecycle: Lifecycle,
+    /// The numbers of the steps that are made many of while a task runs, ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub many: Vec<u32>,
 }
 
 /// A step of the graph.
@@ -62,6 +73,86 @@ pub struct CompiledStep {
     pub result_schema: Option<Value>,
     /// The business events it publishes.
     pub publishes_events: Vec<PublishedEvent>,
+    /// What its type adds.
+    #[serde(default, skip_serializing_if = "is_plain")]
+    pub details: Details,
+    /// Whether a decision says if it exists.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_conditional: bool,
+}
+
+fn is_plain(details: &Details) -> bool {
+    *details == Details::Plain
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// What a number within a task stands for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place<'a> {
+    /// The step of the template.
+    pub step: &'a CompiledStep,
+    /// Which of its instances, from 1; `None` for the step itself.
+    pub instance: Option<u32>,
+}
+
+impl<'a> Place<'a> {
+    /// What it waits for; an instance waits for no step.
+    #[must_use]
+    pub fn dependencies(self) -> &'a [u32] {
+        match self.instance {
+            Some(_) => &[],
+            None => &self.step.dependencies,
+        }
+    }
+
+    /// What waits for it; for an instance the step that stands for all of them.
+    #[must_use]
+    pub fn dependents(self) -> &'a [u32] {
+        match self.instance {
+            Some(_) => std::slice::from_ref(&self.step.number),
+            None => &self.step.dependents,
+        }
+    }
+
+    /// The dependencies whose results its worker is shown. What an instance was cut from is not among them: it would be shown as often as there are instances.
+    pub fn shown_dependencies(self) -> impl Iterator<Item = u32> {
+        let left_out = self.instance.and(self.step.details.source());
+        self.step
+            .dependencies
+            .iter()
+            .copied()
+            .filter(move |&number| Some(number) != left_out)
+    }
+
+    /// Whether the engine completes it itself, without a worker.
+    #[must_use]
+    pub const fn is_run_by_engine(self) -> bool {
+        self.instance.is_none() && self.step.details.is_run_by_engine()
+    }
+
+    /// Its name: an instance's is its step's with its place among them, `resize_000001`.
+    #[must_use]
+    pub fn name(self) -> Cow<'a, str> {
+        match self.instance {
+            Some(instance) => Cow::Owned(format!("{}_{instance:06}", self.step.name)),
+            None => Cow::Borrowed(&self.step.name),
+        }
+    }
+
+    /// Whether it counts as done though it failed for good.
+    #[must_use]
+    pub fn tolerates_failure(self) -> bool {
+        self.instance.is_some()
+            && self
+                .step
+                .details
+                .instances()
+                .is_some_and(Instances::tolerate_failures)
+    }
 }
 
 impl CompiledTemplate {
@@ -69,6 +160,49 @@ impl CompiledTemplate {
     #[must_use]
     pub fn step(&self, number: u32) -> Option<&CompiledStep> {
         self.steps.get((number as usize).checked_sub(1)?)
+    }
+
+    /// What a number stands for. Numbers beyond the steps are instances; steps that are made many of take turns, so that a number tells its step without a look-up.
+    #[must_use]
+    pub fn place(&self, number: u32) -> Option<Place<'_>> {
+        if let Some(step) = self.step(number) {
+            return Some(Place {
+                step,
+                instance: None,
+            });
+        }
+        let beyond = number.checked_sub(self.steps.len() as u32 + 1)?;
+        let turns = u32::try_from(self.many.len())
+            .ok()
+            .filter(|&turns| turns > 0)?;
+        Some(Place {
+            step: self.step(*self.many.get((beyond % turns) as usize)?)?,
+            instance: Some(beyond / turns + 1),
+        })
+    }
+
+    /// The number of an instance, from 1, of a step; `None` beyond what numbers can tell, and for a step that is made only once.
+    #[must_use]
+    pub fn instance_number(&self, step: u32, instance: u32) -> Option<u32> {
+        let turns = self.many.len() as u64;
+        let turn = self.many.iter().position(|&number| number == step)? as u64;
+        let beyond = u64::from(instance.checked_sub(1)?) * turns + turn;
+        u32::try_from(self.steps.len() as u64 + 1 + beyond)
+            .ok()
+            .filter(|&number| number <= MAX_NUMBER)
+    }
+
+    /// The most instances that a step can have.
+    #[must_use]
+    pub fn max_instances(&self) -> u32 {
+        let beyond = u64::from(MAX_NUMBER).saturating_sub(self.steps.len() as u64);
+        u32::try_from(beyond / (self.many.len() as u64).max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// Whether anything in it is decided, joined or made while a task runs.
+    #[must_use]
+    pub fn is_static(&self) -> bool {
+        self.steps.iter().all(|step| step.details == Details::Plain)
     }
 
     /// The steps that are ready when a task is created.
@@ -148,7 +282,28 @@ pub fn compile(template: &Template) -> Result<CompiledTemplate, Vec<Finding>> {
             steps[dependency as usize - 1].dependents.push(number);
         }
     }
+    let numbers_of = steps.iter().map(|step| step.number);
+    let named = Named {
+        steps: &template.steps,
+        numbers: order
+            .iter()
+            .map(|&position| template.steps[position].name.as_str())
+            .zip(numbers_of)
+            .collect(),
+    };
+    for (index, &position) in order.iter().enumerate() {
+        steps[index].details = named.details(&template.steps[position]);
+        steps[index].is_conditional = steps[index].dependencies.iter().any(|&dependency| {
+            let dependency = &steps[dependency as usize - 1];
+            dependency.is_conditional || dependency.details == Details::Decision
+        });
+    }
     Ok(CompiledTemplate {
+        many: steps
+            .iter()
+            .filter(|step| step.details.instances().is_some())
+            .map(|step| step.number)
+            .collect(),
         namespace: template.namespace_name.clone(),
         name: template.name.clone(),
         version: template.version.clone(),
@@ -192,5 +347,7 @@ fn compile_step(
         timeout_seconds: step.timeout_seconds,
         result_schema: step.result_schema.clone(),
         publishes_events: step.publishes_events.clone(),
+        details: Details::Plain,
+        is_conditional: false,
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::environment::{self, ALL};
+use super::kinds;
 use super::outline::{Outline, StepOutline};
 use super::step::StepType;
 use crate::finding::{Finding, FindingCode};
@@ -29,6 +30,7 @@ pub(super) fn findings(document: &Value) -> Vec<Finding> {
     for (index, step) in outline.steps.iter().enumerate() {
         step_findings(step, &format!("steps[{index}]"), &mut findings);
     }
+    kinds::findings(&outline, &edges, &mut findings);
     environment::findings(document, &names, &mut findings);
     schema_findings(document, &outline, &mut findings);
     orphan_findings(&outline, &edges, &mut findings);
@@ -84,17 +86,6 @@ fn may_hold_text(value: &Value) -> bool {
     }
 }
 
-/// The fields that only some types have, with those types.
-const FIELDS_OF_TYPES: &[(&str, &[StepType])] = &[
-    ("batch_config", &[StepType::Batchable]),
-    ("over", &[StepType::Map]),
-    ("max_parallel", &[StepType::Map]),
-    ("failure_strategy", &[StepType::Map, StepType::BatchWorker]),
-    ("signal", &[StepType::Signal]),
-    ("delay_seconds", &[StepType::Timer]),
-    ("until", &[StepType::Timer]),
-];
-
 fn step_findings(step: &StepOutline<'_>, here: &str, findings: &mut Vec<Finding>) {
     let mut push = |code, field: &str, message: String| {
         findings.push(Finding::new(code, path::join(here, field), message));
@@ -105,28 +96,6 @@ fn step_findings(step: &StepOutline<'_>, here: &str, findings: &mut Vec<Finding>
             "name",
             format!("{ALL} stands for every step in an environment's changes"),
         );
-    }
-    match step.step_type {
-        Some(StepType::Standard) => {
-            for (field, types) in FIELDS_OF_TYPES
-                .iter()
-                .filter(|(field, _)| step.value.get(field).is_some())
-            {
-                let types: Vec<&str> = types.iter().map(|name| name.as_str()).collect();
-                let message = format!(
-                    "a step of type standard has no field {field}; {} has",
-                    types.join(" and ")
-                );
-                push(FindingCode::UnknownField, field, message);
-            }
-        }
-        Some(other) => push(
-            FindingCode::UnsupportedType,
-            "type",
-            format!("steps of type {other} are not supported yet"),
-        ),
-        // Told by the shape already.
-        None => {}
     }
     let needs_handler = step.step_type.is_some_and(StepType::needs_handler);
     if needs_handler && step.value.is_object() && step.value.get("handler").is_none() {

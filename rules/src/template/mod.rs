@@ -5,6 +5,7 @@
 
 mod canonical;
 mod environment;
+mod kinds;
 mod meaning;
 mod outline;
 mod published;

@@ -1,0 +1,386 @@
+//! Batches and maps: instances made while a task runs, and the step that stands for them.
+
+use serde_json::{Value, json};
+use tasker_tests::Scenario;
+use tasker_tests::scenario::{Finished, done, failed, key, names};
+
+const BATCH: &str = "
+name: csv
+version: 1.0.0
+steps:
+  - {name: analyze, type: batchable, handler: {callable: t.analyze}, batch_config: {worker_template: work, parallelism: 2, failure_strategy: STRATEGY}}
+  - {name: work, type: batch_worker, handler: {callable: t.work}, dependencies: [analyze], retry: {max_attempts: 1}}
+  - {name: sum, type: deferred_convergence, handler: {callable: t.sum}, dependencies: [work]}
+";
+
+const MAP: &str = "
+name: thumbs
+version: 1.0.0
+steps:
+  - {name: list, handler: {callable: t.list}}
+  - {name: resize, type: map, over: list.images, handler: {callable: t.resize}, dependencies: [list], retry: {max_attempts: 1}}
+  - {name: publish, handler: {callable: t.publish}, dependencies: [resize]}
+";
+
+fn batch(strategy: &str) -> String {
+    BATCH.replace("STRATEGY", strategy)
+}
+
+/// A task whose first step is done with a result.
+async fn begun(template: &str, result: Value) -> anyhow::Result<(Scenario, String)> {
+    let mut scenario = Scenario::new().await?;
+    scenario.register(template).await?;
+    let name = template
+        .split(['\n', ':'])
+        .nth(2)
+        .unwrap_or_default()
+        .trim();
+    let task = scenario.create(&format!("'{name}'")).await?;
+    let first = scenario.claim_one().await?;
+    scenario.complete(&first, result).await?;
+    scenario.verify().await?;
+    Ok((scenario, task))
+}
+
+async fn finish(scenario: &mut Scenario, outcomes: &[Value]) -> anyhow::Result<Finished> {
+    let finished = scenario.finish("w", json!(outcomes), 0).await?;
+    scenario.verify().await?;
+    Ok(finished)
+}
+
+#[tokio::test]
+async fn each_element_is_an_instance_and_the_results_come_in_order() -> anyhow::Result<()> {
+    let (mut scenario, task) = begun(MAP, json!({"images": ["a", {"b": 1}, null]})).await?;
+    let claimed = scenario.claim("w", 10).await?;
+    assert_eq!(
+        names(&claimed),
+        ["resize_000001", "resize_000002", "resize_000003"]
+    );
+    assert_eq!(
+        claimed[1]["inputs"],
+        json!({"item": {"b": 1}, "index": 1, "total": 3})
+    );
+    assert_eq!(claimed[1]["dependency_results"], json!({}));
+    for (position, result) in [(2, "z"), (0, "x"), (1, "y")] {
+        finish(&mut scenario, &[done(&claimed[position], json!(result))]).await?;
+    }
+    let publish = scenario.claim_one().await?;
+    assert_eq!(
+        publish["dependency_results"],
+        json!({"resize": ["x", "y", "z"]})
+    );
+    scenario.complete(&publish, json!(1)).await?;
+    assert_eq!(scenario.task_state(&task).await?, "complete");
+    let path = scenario
+        .value::<String>(&format!(
+            "select step_uuid::text from tasker.list_steps('{task}') where name = 'resize'"
+        ))
+        .await?;
+    assert_eq!(
+        scenario.path("step_history", &path).await?,
+        "pending -enqueue-> enqueued -start-> in_progress -enqueue_for_orchestration-> enqueued_for_orchestration -complete-> complete"
+    );
+    scenario.verify().await
+}
+
+#[tokio::test]
+async fn an_empty_array_gives_an_empty_list_at_once() -> anyhow::Result<()> {
+    let (mut scenario, _) = begun(MAP, json!({"images": []})).await?;
+    let publish = scenario.claim_one().await?;
+    assert_eq!(publish["dependency_results"], json!({"resize": []}));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_no_array_fails_the_map_and_a_result_by_hand_mends_it() -> anyhow::Result<()> {
+    let (mut scenario, task) = begun(MAP, json!({"pictures": []})).await?;
+    assert_eq!(scenario.task_state(&task).await?, "error");
+    let row = scenario
+        .row(&format!(
+            "select step_uuid, state, error from tasker.list_steps('{task}') where name = 'resize'"
+        ))
+        .await?;
+    assert_eq!(row["error"]["type"], "map_source");
+    assert_eq!(
+        row["error"]["message"],
+        "images of the result of list is no array"
+    );
+    scenario
+        .run(&format!(
+            "select tasker.complete_step_manually('{}', '[1]')",
+            key(&row)
+        ))
+        .await?;
+    scenario.verify().await?;
+    assert_eq!(scenario.claim_one().await?["step_name"], "publish");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_failed_element_fails_the_task_when_nothing_else_can_run_and_its_repair_revives_it()
+-> anyhow::Result<()> {
+    let (mut scenario, task) = begun(MAP, json!({"images": [1, 2]})).await?;
+    let claimed = scenario.claim("w", 10).await?;
+    finish(
+        &mut scenario,
+        &[failed(&claimed[0], json!({"message": "no"}))],
+    )
+    .await?;
+    assert_eq!(scenario.task_state(&task).await?, "steps_in_process");
+    finish(&mut scenario, &[done(&claimed[1], json!(2))]).await?;
+    assert_eq!(scenario.task_state(&task).await?, "error");
+    scenario
+        .run(&format!("select tasker.reset_step('{}')", key(&claimed[0])))
+        .await?;
+    scenario.verify().await?;
+    let again = scenario.claim_one().await?;
+    finish(&mut scenario, &[done(&again, json!(1))]).await?;
+    let publish = scenario.claim_one().await?;
+    assert_eq!(publish["dependency_results"], json!({"resize": [1, 2]}));
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_so_many_instances_are_let_go_at_once() -> anyhow::Result<()> {
+    let (mut scenario, task) = begun(
+        &batch("continue_on_failure"),
+        json!({"batch": {"cursors": [10, 20, 30, 40, 50]}}),
+    )
+    .await?;
+    let mut ran = Vec::new();
+    loop {
+        let claimed = scenario.claim("w", 10).await?;
+        if names(&claimed) == ["sum"] {
+            let results: Vec<Value> = (0..5)
+                .map(|index| json!({"index": index, "status": "complete", "result": index}))
+                .collect();
+            assert_eq!(claimed[0]["dependency_results"], json!({"work": results}));
+            break;
+        }
+        assert!(claimed.len() <= 2, "{:?}", names(&claimed));
+        let step = &claimed[0];
+        assert_eq!(step["inputs"]["total"], 5);
+        ran.push(step["inputs"]["cursor"].clone());
+        finish(
+            &mut scenario,
+            &[done(step, step["inputs"]["index"].clone())],
+        )
+        .await?;
+        for other in &claimed[1..] {
+            let back = json!({"step_uuid": other["step_uuid"], "attempt": other["attempt"], "status": "release"});
+            finish(&mut scenario, &[back]).await?;
+        }
+    }
+    assert_eq!(ran.len(), 5);
+    assert_eq!(
+        scenario
+            .row(&format!(
+                "select steps_total, steps_done from tasker.get_task('{task}')"
+            ))
+            .await?,
+        json!({"steps_total": 8, "steps_done": 7})
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_batches_and_a_batchable_step_settled_by_hand_have_no_instances() -> anyhow::Result<()> {
+    let (mut scenario, _) = begun(&batch("isolate"), json!({"batch": {"cursors": []}})).await?;
+    assert_eq!(
+        scenario.claim_one().await?["dependency_results"],
+        json!({"work": []})
+    );
+    let mut scenario = Scenario::new().await?;
+    scenario.register(&batch("isolate")).await?;
+    scenario.create("'csv'").await?;
+    let first = scenario.claim_one().await?;
+    scenario
+        .run(&format!("select tasker.resolve_step('{}')", key(&first)))
+        .await?;
+    scenario.verify().await?;
+    assert_eq!(scenario.claim_one().await?["step_name"], "sum");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_result_that_asks_for_no_batch_fails_the_batchable_step() -> anyhow::Result<()> {
+    for result in [
+        json!(null),
+        json!({"batch": 3}),
+        json!({"batch": {"cursors": {}}}),
+        json!([{"batch": {"cursors": []}}]),
+    ] {
+        let (mut scenario, task) = begun(&batch("isolate"), result).await?;
+        assert_eq!(scenario.task_state(&task).await?, "error");
+        let error: String = scenario
+            .value(&format!(
+                "select error ->> 'type' from tasker.list_steps('{task}') where name = 'analyze'"
+            ))
+            .await?;
+        assert_eq!(error, "bad_batch");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_tolerated_failure_counts_as_done_and_the_join_sees_it() -> anyhow::Result<()> {
+    let (mut scenario, task) = begun(
+        &batch("continue_on_failure"),
+        json!({"batch": {"cursors": [1, 2]}}),
+    )
+    .await?;
+    let claimed = scenario.claim("w", 10).await?;
+    finish(
+        &mut scenario,
+        &[
+            failed(&claimed[0], json!({"message": "no"})),
+            done(&claimed[1], json!(2)),
+        ],
+    )
+    .await?;
+    let sum = scenario.claim_one().await?;
+    assert_eq!(sum["dependency_results"]["work"][0]["status"], "error");
+    assert_eq!(
+        sum["dependency_results"]["work"][0]["error"]["message"],
+        "no"
+    );
+    assert_eq!(
+        sum["dependency_results"]["work"][1],
+        json!({"index": 1, "status": "complete", "result": 2})
+    );
+    finish(&mut scenario, &[done(&sum, json!(2))]).await?;
+    assert_eq!(
+        scenario
+            .row(&format!(
+                "select state, steps_failed from tasker.get_task('{task}')"
+            ))
+            .await?,
+        json!({"state": "complete", "steps_failed": 1})
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn fail_fast_fails_the_batch_and_cancels_what_has_not_ended() -> anyhow::Result<()> {
+    let (mut scenario, task) = begun(
+        &batch("fail_fast"),
+        json!({"batch": {"cursors": [1, 2, 3, 4]}}),
+    )
+    .await?;
+    let claimed = scenario.claim("w", 10).await?;
+    finish(
+        &mut scenario,
+        &[failed(&claimed[0], json!({"message": "no"}))],
+    )
+    .await?;
+    scenario.run("select tasker.run_maintenance()").await?;
+    scenario.verify().await?;
+    assert_eq!(
+        scenario.step_states(&task).await?,
+        json!({"analyze": "complete", "work": "error", "work_000001": "error", "work_000002": "cancelled", "work_000003": "cancelled", "work_000004": "cancelled", "sum": "pending"})
+    );
+    assert_eq!(scenario.task_state(&task).await?, "error");
+    let work: String = scenario
+        .value(&format!(
+            "select step_uuid::text from tasker.list_steps('{task}') where name = 'work'"
+        ))
+        .await?;
+    scenario
+        .run(&format!("select tasker.reset_step('{work}')"))
+        .await?;
+    scenario.verify().await?;
+    let mut count = 0;
+    loop {
+        let step = scenario.claim("w", 1).await?;
+        if names(&step) == ["sum"] {
+            break;
+        }
+        count += 1;
+        finish(&mut scenario, &[done(&step[0], json!(1))]).await?;
+    }
+    assert_eq!(count, 4);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rerun_makes_as_many_instances_as_are_asked_for_then() -> anyhow::Result<()> {
+    for asked in [1, 5] {
+        let (mut scenario, task) =
+            begun(&batch("isolate"), json!({"batch": {"cursors": [1, 2, 3]}})).await?;
+        let mut outcomes = 0;
+        while let [step, ..] = &scenario.claim("w", 1).await?[..] {
+            finish(&mut scenario, &[done(step, json!(1))]).await?;
+            outcomes += 1;
+        }
+        assert_eq!(outcomes, 4);
+        scenario
+            .run(&format!("select tasker.rerun_task('{task}', 'analyze')"))
+            .await?;
+        scenario.verify().await?;
+        let first = scenario.claim_one().await?;
+        let cursors: Vec<i32> = (0..asked).collect();
+        finish(
+            &mut scenario,
+            &[done(&first, json!({"batch": {"cursors": cursors}}))],
+        )
+        .await?;
+        let mut ran = Vec::new();
+        while let [step, ..] = &scenario.claim("w", 1).await?[..] {
+            finish(&mut scenario, &[done(step, json!(1))]).await?;
+            ran.push(step["step_name"].as_str().unwrap_or_default().to_owned());
+        }
+        assert_eq!(ran.len() as i32, asked + 1, "{ran:?}");
+        assert_eq!(scenario.task_state(&task).await?, "complete");
+        let total: i32 = scenario
+            .value(&format!(
+                "select steps_total from tasker.get_task('{task}')"
+            ))
+            .await?;
+        assert_eq!(total, asked + 3);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn more_instances_than_the_limit_fail_the_step() -> anyhow::Result<()> {
+    let mut scenario = Scenario::new().await?;
+    scenario.run("set tasker.max_instances = 2").await?;
+    scenario.register(MAP).await?;
+    let task = scenario.create("'thumbs'").await?;
+    let first = scenario.claim_one().await?;
+    scenario
+        .complete(&first, json!({"images": [1, 2, 3]}))
+        .await?;
+    let error: Value = scenario
+        .value(&format!(
+            "select error from tasker.list_steps('{task}') where name = 'resize'"
+        ))
+        .await?;
+    assert_eq!(error["code"], "TK022");
+    scenario.verify().await
+}
+
+#[tokio::test]
+async fn a_pause_and_a_cancellation_reach_instances() -> anyhow::Result<()> {
+    let mut scenario = Scenario::new().await?;
+    scenario.register(MAP).await?;
+    let task = scenario.create("'thumbs'").await?;
+    let first = scenario.claim_one().await?;
+    scenario
+        .run(&format!("select tasker.pause_task('{task}')"))
+        .await?;
+    finish(&mut scenario, &[done(&first, json!({"images": [1, 2]}))]).await?;
+    assert!(scenario.claim("w", 10).await?.is_empty());
+    scenario
+        .run(&format!("select tasker.resume_task('{task}')"))
+        .await?;
+    scenario.verify().await?;
+    assert_eq!(scenario.claim("w", 1).await?.len(), 1);
+    scenario
+        .run(&format!("select tasker.cancel_task('{task}')"))
+        .await?;
+    scenario.verify().await?;
+    assert_eq!(scenario.task_state(&task).await?, "cancelled");
+    assert!(scenario.claim("w", 10).await?.is_empty());
+    Ok(())
+}
