@@ -12,7 +12,7 @@ create type tasker.explanation as (
   dead_letter_uuid uuid
 );
 comment on type tasker.explanation is
-  'Why a step does not go on. reason is a word that programs can rely on: running, lease_ended, queued, no_worker, retry, dependency, blocked, failed, evaluation, scheduled, '
+  'Why a step does not go on. reason is a word that programs can rely on: running, lease_ended, queued, no_worker, retry, dependency, limit, blocked, failed, evaluation, scheduled, '
   'task_paused, namespace_paused. until is the next time at which something happens by itself.';
 
 create function tasker._time_in_words(p_at timestamptz, p_now timestamptz) returns text
@@ -108,32 +108,83 @@ end
 $function$;
 comment on function tasker._explain_ready(uuid, timestamptz) is 'Why the steps of a task that wait for no other one don''t go on, or who runs them.';
 
+create function tasker._explain_instances(p_task_uuid uuid, p_template_id integer, p_dead_letter_uuid uuid) returns setof tasker.explanation
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  if not tasker._is_dynamic(p_template_id) then
+    return;
+  end if;
+  return query
+    with instances as materialized (
+      select i.step_uuid, i.state, g.definition_number, tasker._instance_of(p_template_id, i.number) as instance, i.state = 'error' as has_failed,
+        not tasker._satisfies_dependents(i.state) and not (i.state = 'error' and tasker._tolerates_failure(p_template_id, i.number)) as is_open, i.number
+      from (
+        select s.step_uuid, s.state, tasker._number_of(s.step_uuid) as number
+        from tasker.steps s
+        where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid)
+      ) i
+      cross join lateral (select tasker._definition_number(p_template_id, i.number) as definition_number) g
+      where g.definition_number <> i.number
+    ), groups as materialized (
+      select s.step_uuid, d.number, d.name, s.instances, s.opened, c.open_count, c.failed_count, c.failed_names
+      from (select distinct i.definition_number from instances i) g
+      cross join lateral (select s.* from tasker.steps s where s.step_uuid = tasker._step_uuid(p_task_uuid, g.definition_number) and s.state = 'pending') s
+      cross join lateral tasker._step_definitions(array[p_template_id], array[g.definition_number]) d
+      cross join lateral (
+        select count(*) filter (where i.is_open) as open_count, count(*) filter (where i.is_open and i.state in ('error', 'cancelled')) as failed_count,
+          (array_agg(format('%s_%s', d.name, lpad(i.instance::text, 6, '0')) order by i.instance) filter (where i.is_open and i.state in ('error', 'cancelled')))[1:10] as failed_names
+        from instances i
+        where i.definition_number = g.definition_number and i.instance <= s.instances
+      ) c
+      where s.instances is not null
+    )
+    select g.step_uuid, g.name, 'pending', case when g.failed_count = g.open_count then 'blocked' else 'dependency' end,
+      case when g.failed_count = g.open_count then format('cannot end: %s of its %s instances failed for good or were cancelled', g.failed_count, g.instances)
+        else format('waits for %s of its %s instances', g.open_count, g.instances) end,
+      coalesce(g.failed_names, '{}'), null::timestamptz, null::text, case when g.failed_count > 0 then p_dead_letter_uuid end
+    from groups g
+    union all
+    select i.step_uuid, format('%s_%s', g.name, lpad(i.instance::text, 6, '0')), 'pending', 'limit',
+      format('waits for its turn: %s of %s instances have been let go, the next when one of them ends', g.opened, g.instances), array[g.name], null, null, null
+    from instances i
+    join groups g on g.number = i.definition_number
+    where i.state = 'pending' and i.instance <= g.instances;
+end
+$function$;
+comment on function tasker._explain_instances(uuid, integer, uuid) is 'What steps that stand for instances wait for, and which instances wait for their turn.';
+
 create function tasker._explain_waiting(p_task_uuid uuid, p_now timestamptz) returns setof tasker.explanation
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
   v_template_id integer;
   v_ended integer[];
+  v_unreal uuid[];
   v_dead_letter_uuid uuid;
 begin
   select t.template_id into v_template_id from tasker.tasks t where t.task_uuid = p_task_uuid;
+  v_unreal := tasker._unreal_steps(p_task_uuid, v_template_id);
   select d.dead_letter_uuid into v_dead_letter_uuid from tasker.dead_letters d where d.task_uuid = p_task_uuid and d.resolution = 'pending';
   v_ended := array(
-    select tasker._number_of(s.step_uuid) from tasker.steps s
-    where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid) and s.state in ('error', 'cancelled'));
+    select distinct tasker._definition_number(s.template_id, tasker._number_of(s.step_uuid)) from tasker.steps s
+    where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid)
+      and (s.state = 'cancelled' or s.state = 'error' and not tasker._tolerates_failure(s.template_id, tasker._number_of(s.step_uuid))));
   return query
     with waiting as materialized (
       select array_agg(v_template_id) as templates, array_agg(tasker._number_of(s.step_uuid) order by s.step_uuid) as numbers
       from tasker.steps s
-      where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid) and s.state = 'pending'
+      where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid) and s.state = 'pending' and s.instances is null
+        and s.step_uuid <> all (v_unreal) and tasker._instance_of(s.template_id, tasker._number_of(s.step_uuid)) is null
     ), dependencies as materialized (
       select w.numbers[e.ordinal] as number, array_agg(e.name order by e.dependency_number) as names, max(s.retry_at) as retry_at,
-        string_agg(format('step %s, which %s', e.name, tasker._state_in_words(s.state, s.attempts_used, s.retry_at, p_now)), '; ' order by e.dependency_number) as in_words
+        string_agg(format('step %s, which %s', e.name, case when s.is_unreal then 'a decision may still create'
+          else tasker._state_in_words(s.state, s.attempts_used, s.retry_at, p_now) end), '; ' order by e.dependency_number) as in_words
       from waiting w
       cross join lateral tasker._dependencies(w.templates, w.numbers) e
       cross join lateral (
-        select s.state, s.attempts_used, s.retry_at from tasker.steps s where s.step_uuid = tasker._step_uuid(p_task_uuid, e.dependency_number)
+        select s.state, s.attempts_used, s.retry_at, s.step_uuid = any (v_unreal) as is_unreal, s.remaining_dependencies
+        from tasker.steps s where s.step_uuid = tasker._step_uuid(p_task_uuid, e.dependency_number)
       ) s
-      where not tasker._satisfies_dependents(s.state)
+      where not tasker._satisfies_dependents(s.state) and s.remaining_dependencies >= 0
       group by 1
     )
     select tasker._step_uuid(p_task_uuid, d.number), n.name, 'pending', case when b.number is null then 'dependency' else 'blocked' end,
@@ -145,8 +196,11 @@ begin
     left join tasker._steps_behind(v_template_id, v_ended) b on b.number = d.number
     left join lateral (select s.state from tasker.steps s where s.step_uuid = tasker._step_uuid(p_task_uuid, b.ended_number)) s on true
     union all
+    select * from tasker._explain_instances(p_task_uuid, v_template_id, v_dead_letter_uuid)
+    union all
     select s.step_uuid, n.name, s.state, 'failed',
-      format('failed for good after %s of %s attempts: %s; an operator decides', s.attempts_used, n.max_attempts, coalesce(s.error ->> 'message', 'without a message')),
+      format('failed for good after %s of %s attempts: %s; %s', s.attempts_used, n.max_attempts, coalesce(s.error ->> 'message', 'without a message'),
+        case when tasker._tolerates_failure(s.template_id, tasker._number_of(s.step_uuid)) then 'its step goes on without it' else 'an operator decides' end),
       '{}'::text[], null, null, v_dead_letter_uuid
     from tasker.steps s
     cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) n

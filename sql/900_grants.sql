@@ -31,7 +31,7 @@ declare
     'explain_task', 'list_workers', 'list_namespaces', 'statistics', 'slowest_steps', 'slowest_tasks'];
   v_client constant text[] := array['create_task', 'create_tasks', 'get_task', 'list_tasks', 'list_steps', 'get_step', 'task_history', 'step_history',
     'task_graph', 'list_templates', 'get_template', 'validate_template', 'health', 'version', 'explain_task'];
-  v_worker constant text[] := array['claim_steps', 'finish_steps', 'complete_step', 'fail_step', 'extend_leases', 'register_worker', 'worker_heartbeat',
+  v_worker constant text[] := array['claim_steps', 'finish_steps', 'complete_step', 'fail_step', 'extend_leases', 'save_checkpoint', 'get_dependency_results', 'register_worker', 'worker_heartbeat',
     'work_due_in_ms', 'health', 'version'];
   v_followers constant text[] := array['list_events', 'end_of_events'];
   v_investigators constant text[] := array['list_dead_letters', 'get_dead_letter', 'dead_letter_stats', 'stale_tasks'];

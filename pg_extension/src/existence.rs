@@ -145,3 +145,21 @@ fn _expected_remaining(
         .chain(std::iter::repeat_n(Edge::Open, missing));
     Ok(branches::remaining(step, edges).map_or(-1, |remaining| remaining as i32))
 }
+
+/// The numbers of the steps that a step depends on, directly or also through others, ascending.
+#[pg_extern(stable, parallel_unsafe)]
+fn _steps_before(template_id: i32, number: i32, transitive: bool) -> Result<Vec<i32>, ErrorReport> {
+    let kept = compiled::template(template_id)?;
+    let step = kept.step(number)?;
+    let mut before: BTreeSet<u32> = step.dependencies.iter().copied().collect();
+    let mut rest: Vec<u32> = step.dependencies.clone();
+    while transitive && let Some(number) = rest.pop() {
+        let further = kept.template.step(number).map(|step| &step.dependencies);
+        for &number in further.into_iter().flatten() {
+            if before.insert(number) {
+                rest.push(number);
+            }
+        }
+    }
+    Ok(before.into_iter().map(|number| number as i32).collect())
+}

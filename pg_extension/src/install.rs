@@ -29,6 +29,7 @@ extension_sql_file!(
         existence::_tolerates_failure,
         existence::_decisions,
         existence::_uncertain_steps,
+        existence::_steps_before,
         existence::_expected_remaining,
         graph::_template_nodes,
         graph::_step_definitions,
@@ -52,6 +53,7 @@ extension_sql_file!(
         namespace_grants::_namespace_problem,
         namespace_grants::_open_namespaces,
         payloads::_context_problem,
+        payloads::_payload_problem,
         queue::_queue_send,
         queue::_queue_set_visible_at,
         queue::_queue_delete,
@@ -99,7 +101,8 @@ extension_sql_file!(
 );
 extension_sql_file!("../../sql/520_finish.sql", requires = ["510_claim"]);
 extension_sql_file!("../../sql/530_leases.sql", requires = ["520_finish"]);
-extension_sql_file!("../../sql/540_workers.sql", requires = ["530_leases"]);
+extension_sql_file!("../../sql/535_checkpoints.sql", requires = ["530_leases"]);
+extension_sql_file!("../../sql/540_workers.sql", requires = ["535_checkpoints"]);
 extension_sql_file!("../../sql/600_cancel.sql", requires = ["540_workers"]);
 extension_sql_file!("../../sql/603_repair.sql", requires = ["600_cancel"]);
 extension_sql_file!("../../sql/605_pauses.sql", requires = ["603_repair"]);

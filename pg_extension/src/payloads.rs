@@ -56,6 +56,27 @@ fn _context_problem(
     ))?)
 }
 
+/// How a payload that is too large is refused; null when it can be taken.
+#[pg_extern(
+    sql = r#"CREATE FUNCTION "_payload_problem"("name" text, "payload" jsonb) RETURNS text[]
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"#
+)]
+fn _payload_problem(
+    name: &str,
+    payload: AnyElement,
+) -> Result<Option<Vec<Option<String>>>, ErrorReport> {
+    let problem = exceeded_limit(Json::of_datum(payload.datum()));
+    Ok(values::refused(problem.map_or(Ok(()), |problem| {
+        let hint = "Keep large data elsewhere and give a reference to it.";
+        Err(Error::refused(
+            "TK022",
+            format!("the {name} {problem}"),
+            None,
+            Some(hint),
+        ))
+    }))?)
+}
+
 fn check_context(template_id: i32, context: Json) -> Result<(), Error> {
     let refused = |code, message, detail| Err(Error::refused(code, message, detail, None));
     if !context.is_object() {

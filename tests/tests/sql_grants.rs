@@ -26,6 +26,8 @@ const GRANTS: &str = "
     end_of_events           admin operator client -      reader
     explain_task            admin operator client -      reader
     extend_leases           admin -        -      worker -
+    get_dependency_results  admin -        -      worker -
+    save_checkpoint         admin -        -      worker -
     fail_step               admin -        -      worker -
     finish_steps            admin -        -      worker -
     get_dead_letter         admin operator -      -      reader

@@ -28,6 +28,8 @@ const TABLE: &str = r#"
     end_of_events           -       -        ()
     explain_task            read    hidden   ({running})
     extend_leases           work    hidden   ('w', '[{"step_uuid": "{held}", "attempt": 1}]')
+    get_dependency_results  work    hidden   ({held})
+    save_checkpoint         work    hidden   ({held}, 1, '1')
     fail_step               work    hidden   ({held}, 1, '{"message": "m"}')
     finish_steps            work    hidden   ('w', '[{"step_uuid": "{held}", "attempt": 1, "status": "complete"}]')
     get_dead_letter         read    hidden   ({letter})
