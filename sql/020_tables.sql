@@ -76,9 +76,11 @@ create table tasker.tasks (
   paused_by text,
   pause_reason text,
   paused_ms bigint,
-  resumed_at timestamptz
+  resumed_at timestamptz,
+  compensates text
 ) partition by range (task_uuid);
-comment on table tasker.tasks is 'One row a task; its counters (running, waiting_retry, waiting_engine, failed) decide its state when they change.';
+comment on table tasker.tasks is 'One row a task; its counters (running, waiting_retry, waiting_engine, failed) decide its state when they change. '
+  'compensates is how it ends when what it did is undone: error or cancelled.';
 create table tasker.scheduled_tasks (
   run_at timestamptz not null,
   task_uuid uuid not null,
@@ -122,10 +124,13 @@ create table tasker.steps (
   inputs jsonb,
   paused_at timestamptz,
   instances integer,
-  opened integer
+  opened integer,
+  undoes uuid,
+  followed_by integer
 ) partition by range (step_uuid);
 comment on table tasker.steps is 'One row a step; its key names its task and its number within the task. paused_at is its task''s, so that whoever has locked a step knows of the pause. '
-  'instances is how many were made of it, and opened how many of those were let go.';
+  'instances is how many were made of it, and opened how many of those were let go. '
+  'undoes is the step that a compensation undoes, and followed_by the number of the compensation that is let go after it.';
 
 create sequence tasker.transitions_seq;
 comment on sequence tasker.transitions_seq is 'The order of history rows, of tasks and steps alike.';

@@ -65,16 +65,17 @@ language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $fu
 $function$;
 comment on function tasker._count_failed(uuid) is 'How many steps of a task keep it from being complete, though nothing moves them any more.';
 
-create function tasker.cancel_task(task_uuid uuid, reason text default null) returns boolean
+create function tasker.cancel_task(task_uuid uuid, reason text default null, compensate boolean default false) returns boolean
 language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
 declare
   v_now timestamptz := tasker._now();
   v_actor text := tasker._actor();
   v_task record;
   v_unreal uuid[];
+  v_is_undone boolean := false;
 begin
   perform tasker._lock_to_operate(cancel_task.task_uuid);
-  select t.state, t.finished_at, t.template_id into v_task from tasker.tasks t where t.task_uuid = cancel_task.task_uuid;
+  select t.state, t.finished_at, t.template_id, t.started_at into v_task from tasker.tasks t where t.task_uuid = cancel_task.task_uuid;
   if v_task.state = 'cancelled' then
     return false;
   elsif tasker._next_task_state(v_task.state, 'cancel') is null then
@@ -90,11 +91,16 @@ begin
       where s.step_uuid > cancel_task.task_uuid and s.step_uuid <= tasker._last_step_uuid(cancel_task.task_uuid) and not tasker._is_terminal(s.state)
         and s.step_uuid <> all (v_unreal)),
     v_now, v_actor));
+  if cancel_task.compensate and v_task.started_at is not null then
+    v_is_undone := tasker._compensate(cancel_task.task_uuid, v_now, v_actor) > 0;
+  end if;
   update tasker.tasks t
-  set state = 'cancelled', running = 0, waiting_retry = 0, waiting_engine = 0, finished_at = v_now, failed = tasker._count_failed(t.task_uuid)
+  set state = case when v_is_undone then 'steps_in_process' else 'cancelled' end, running = v_is_undone::integer, waiting_retry = 0, waiting_engine = 0,
+    finished_at = case when not v_is_undone then v_now end, failed = tasker._count_failed(t.task_uuid),
+    compensates = case when v_is_undone then 'cancelled' else t.compensates end
   where t.task_uuid = cancel_task.task_uuid;
   insert into tasker.task_transitions (task_uuid, path, at, actor, metadata)
-  values (cancel_task.task_uuid, tasker._task_path(v_task.state, array['cancel']), v_now, v_actor,
+  values (cancel_task.task_uuid, tasker._task_path(v_task.state, case when v_is_undone then array['compensate', 'steps_enqueued'] else array['cancel'] end), v_now, v_actor,
     case when cancel_task.reason is not null then jsonb_build_object('reason', cancel_task.reason) end);
   update tasker.dead_letters d
   set resolution = 'cancelled', resolved_at = v_now, resolved_by = v_actor, note = cancel_task.reason
@@ -102,6 +108,7 @@ begin
   return true;
 end
 $function$;
-comment on function tasker.cancel_task(uuid, text) is
-  'Cancels a task and every step of it that has not ended; workers learn of it when they finish or extend. True when this call cancelled it, false when it was cancelled '
+comment on function tasker.cancel_task(uuid, text, boolean) is
+  'Cancels a task and every step of it that has not ended; workers learn of it when they finish or extend. With compensate, the steps '
+  'that are complete and name a compensation are undone first, the last one first; the task is cancelled when that is done. True when this call cancelled it, false when it was cancelled '
   'already. Errors: TK001, TK010 for a task that ended otherwise.';

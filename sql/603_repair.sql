@@ -113,6 +113,7 @@ begin
     from tasker.templates x
     where t.task_uuid = rerun_task.task_uuid and x.template_id = t.template_id;
   end if;
+  update tasker.tasks t set compensates = null where t.task_uuid = rerun_task.task_uuid and t.compensates is not null;
   perform tasker._raise_refused(tasker._rerun_steps(rerun_task.task_uuid, v_number, rerun_task.with_descendants, null, v_now, v_actor));
   perform tasker._close_mended(rerun_task.task_uuid, 'the task was rerun', v_now, v_actor);
 end

@@ -20,6 +20,12 @@ begin
       select s.step_uuid from tasker.steps s where s.step_uuid = tasker._step_uuid(p_task_uuid, u.number) and s.state = 'pending'
     ) s
     union all
+    -- What undid a step before a rerun.
+    select s.step_uuid
+    from tasker.steps s
+    where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid) and s.state = 'pending' and s.undoes is not null
+      and not exists (select from tasker.tasks t where t.task_uuid = p_task_uuid and t.compensates is not null)
+    union all
     select s.step_uuid
     from (
       select s.step_uuid, tasker._number_of(s.step_uuid) as number
@@ -42,6 +48,10 @@ declare
   v_instances integer;
   v_opened integer;
 begin
+  if tasker._is_compensation(p_template_id, v_number) then
+    -- Each is let go by the one before it.
+    return (select (s.state = 'pending')::integer from tasker.steps s where s.step_uuid = p_step_uuid);
+  end if;
   select s.instances, s.opened into v_instances, v_opened from tasker.steps s where s.step_uuid = tasker._step_uuid(v_task_uuid, v_definition);
   if v_number <> v_definition then
     return (tasker._instance_of(p_template_id, v_number) > coalesce(v_opened, 0))::integer;

@@ -40,6 +40,38 @@ end
 $function$;
 comment on function tasker.step_history(uuid) is 'Gives every transition of a step from pending on, those passed through inside a transaction included. Errors: TK002, 40001.';
 
+create type tasker.compensation as (
+  ordinal bigint,
+  step_uuid uuid,
+  name text,
+  state text,
+  undoes_step_uuid uuid,
+  undoes_name text,
+  attempts_used integer,
+  error jsonb
+);
+comment on type tasker.compensation is 'What undoes a step of a task; ordinal is its place in the order, which is the reverse of the order in which the steps were completed.';
+
+create function tasker.list_compensations(task_uuid uuid) returns setof tasker.compensation
+language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+begin
+  perform tasker._require_task(list_compensations.task_uuid);
+  return query
+    select row_number() over (order by u.finished_at desc, u.step_uuid desc), s.step_uuid, d.name, s.state, s.undoes, o.name, s.attempts_used, s.error
+    from tasker.tasks t
+    cross join lateral (
+      select s.* from tasker.steps s where s.step_uuid > t.task_uuid and s.step_uuid <= tasker._last_step_uuid(t.task_uuid) and s.undoes is not null
+    ) s
+    cross join lateral (select u.step_uuid, u.finished_at from tasker.steps u where u.step_uuid = s.undoes) u
+    cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
+    cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.undoes)]) o
+    where t.task_uuid = list_compensations.task_uuid and t.compensates is not null
+    order by 1;
+end
+$function$;
+comment on function tasker.list_compensations(uuid) is
+  'Lists what undoes the steps of a task that failed or was cancelled, in the order in which it runs; nothing before that. Errors: TK001, 40001.';
+
 create function tasker.task_graph(task_uuid uuid)
 returns table (number integer, name text, type text, step_uuid uuid, state text, created boolean, dependencies text[], dependents text[])
 language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
@@ -71,8 +103,13 @@ begin
     from instances i
     cross join lateral tasker._step_definitions(array[i.template_id], array[i.number]) d
     cross join lateral tasker._step_definitions(array[i.template_id], array[i.definition_number]) g
+    union all
+    -- What undoes steps, one after the other.
+    select tasker._number_of(c.step_uuid), c.name, 'standard', c.step_uuid, c.state, true, array_remove(array[lag(c.name) over w], null), array_remove(array[lead(c.name) over w], null)
+    from tasker.list_compensations(task_graph.task_uuid) c
+    window w as (order by c.ordinal)
     order by 1;
 end
 $function$;
 comment on function tasker.task_graph(uuid) is
-  'Gives a task as a graph: a row for each step of its template with its state and its edges both ways, steps not created (yet) included, then one for each instance. Errors: TK001, 40001.';
+  'Gives a task as a graph: a row for each step of its template with its state and its edges both ways, steps not created (yet) included, then one for each instance and for each compensation. Errors: TK001, 40001.';

@@ -12,7 +12,7 @@ create type tasker.explanation as (
   dead_letter_uuid uuid
 );
 comment on type tasker.explanation is
-  'Why a step does not go on. reason is a word that programs can rely on: running, lease_ended, queued, no_worker, retry, dependency, limit, blocked, failed, evaluation, scheduled, '
+  'Why a step does not go on. reason is a word that programs can rely on: running, lease_ended, queued, no_worker, retry, dependency, limit, compensation, blocked, failed, evaluation, scheduled, '
   'task_paused, namespace_paused. until is the next time at which something happens by itself.';
 
 create function tasker._time_in_words(p_at timestamptz, p_now timestamptz) returns text
@@ -197,6 +197,13 @@ begin
     left join lateral (select s.state from tasker.steps s where s.step_uuid = tasker._step_uuid(p_task_uuid, b.ended_number)) s on true
     union all
     select * from tasker._explain_instances(p_task_uuid, v_template_id, v_dead_letter_uuid)
+    union all
+    select c.step_uuid, c.name, c.state, case when f.name is null then 'compensation' else 'blocked' end,
+      format('undoes step %s when its turn comes: it is number %s of %s%s', c.undoes_name, c.ordinal, count(*) over (), '; ' || f.name || ' before it failed for good'),
+      array_remove(array[lag(c.name) over (order by c.ordinal)], null), null, null, case when f.name is not null then v_dead_letter_uuid end
+    from tasker.list_compensations(p_task_uuid) c
+    left join lateral (select b.name from tasker.list_compensations(p_task_uuid) b where b.state = 'error' limit 1) f on true
+    where c.state = 'pending'
     union all
     select s.step_uuid, n.name, s.state, 'failed',
       format('failed for good after %s of %s attempts: %s; %s', s.attempts_used, n.max_attempts, coalesce(s.error ->> 'message', 'without a message'),

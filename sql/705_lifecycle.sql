@@ -61,6 +61,7 @@ begin
       select t.task_uuid, t.template_id, t.namespace_id, t.state, t.started_at, t.paused_ms, t.resumed_at
       from tasker.tasks t
       where t.task_uuid = p_task_uuid and t.started_at is not null and t.finished_at is null and t.paused_at is null and t.state <> 'blocked_by_failures'
+        and t.compensates is null
     ) t
     cross join lateral (select from tasker.namespaces n where n.namespace_id = t.namespace_id and n.paused_at is null) n
     cross join lateral (
@@ -123,6 +124,7 @@ declare
   v_locked uuid[];
   v_stale record;
   v_dead uuid[];
+  v_undone uuid[];
 begin
   -- One that somebody is changing is left for the next round; the others are looked at again under their locks.
   select * into v_stale from tasker._stale_tasks(p_task_uuids, p_now);
@@ -142,13 +144,23 @@ begin
         where s.step_uuid > u.task_uuid and s.step_uuid <= tasker._last_step_uuid(u.task_uuid) and s.state <> 'pending' and not tasker._is_terminal(s.state)
       ) s),
     p_now, p_actor));
+  v_undone := array(
+    select u.task_uuid
+    from unnest(v_stale.task_uuids) u(task_uuid)
+    cross join lateral (select t.template_id from tasker.tasks t where t.task_uuid = u.task_uuid) t
+    where tasker._has_compensations(t.template_id) and tasker._compensate(u.task_uuid, p_now, p_actor) > 0);
   insert into tasker.task_transitions (task_uuid, path, at, actor, metadata)
-  select t.task_uuid, tasker._task_path(t.state, array['timed_out']), p_now, p_actor, u.error -> 'detail'
+  select t.task_uuid, tasker._task_path(t.state, case when t.task_uuid = any (v_undone) then array['compensate', 'steps_enqueued'] else array['timed_out'] end), p_now, p_actor,
+    u.error -> 'detail'
   from unnest(v_stale.task_uuids, v_stale.errors) u(task_uuid, error)
   cross join lateral (select t.task_uuid, t.state from tasker.tasks t where t.task_uuid = u.task_uuid) t;
   update tasker.tasks t
-  set state = 'error', running = 0, waiting_retry = 0, waiting_engine = 0, failed = tasker._count_failed(t.task_uuid), finished_at = p_now, error = u.error
-  from unnest(v_stale.task_uuids, v_stale.errors) u(task_uuid, error)
+  set state = case when u.is_undone then 'steps_in_process' else 'error' end, running = u.is_undone::integer, waiting_retry = 0, waiting_engine = 0,
+    failed = tasker._count_failed(t.task_uuid), finished_at = case when not u.is_undone then p_now end, error = u.error,
+    compensates = case when u.is_undone then 'error' else t.compensates end
+  from (
+    select u.task_uuid, u.error, u.task_uuid = any (v_undone) as is_undone from unnest(v_stale.task_uuids, v_stale.errors) u(task_uuid, error)
+  ) u
   where t.task_uuid = u.task_uuid;
   v_dead := array(
     select u.task_uuid

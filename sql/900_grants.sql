@@ -27,10 +27,10 @@ grant usage on schema tasker to tasker_admin, tasker_operator, tasker_client, ta
 do $grants$
 declare
   v_reader constant text[] := array['list_templates', 'get_template', 'validate_template', 'get_task', 'list_tasks', 'list_steps', 'get_step',
-    'task_history', 'step_history', 'task_graph', 'queue_stats', 'health', 'version',
+    'task_history', 'step_history', 'task_graph', 'list_compensations', 'queue_stats', 'health', 'version',
     'explain_task', 'list_workers', 'list_namespaces', 'statistics', 'slowest_steps', 'slowest_tasks'];
   v_client constant text[] := array['create_task', 'create_tasks', 'get_task', 'list_tasks', 'list_steps', 'get_step', 'task_history', 'step_history',
-    'task_graph', 'list_templates', 'get_template', 'validate_template', 'health', 'version', 'explain_task'];
+    'task_graph', 'list_compensations', 'list_templates', 'get_template', 'validate_template', 'health', 'version', 'explain_task'];
   v_worker constant text[] := array['claim_steps', 'finish_steps', 'complete_step', 'fail_step', 'extend_leases', 'save_checkpoint', 'get_dependency_results', 'register_worker', 'worker_heartbeat',
     'work_due_in_ms', 'health', 'version'];
   v_followers constant text[] := array['list_events', 'end_of_events'];

@@ -22,9 +22,13 @@ create table tasker.namespace_grants (
 comment on table tasker.namespace_grants is
   'What roles may do in which namespace, * for all of them. By name, so that the grants mean the same in another cluster, whatever the order in which roles are made there.';
 
-alter table tasker.steps add column instances integer, add column opened integer;
+alter table tasker.steps add column instances integer, add column opened integer, add column undoes uuid, add column followed_by integer;
 comment on table tasker.steps is 'One row a step; its key names its task and its number within the task. paused_at is its task''s, so that whoever has locked a step knows of the pause. '
-  'instances is how many were made of it, and opened how many of those were let go.';
+  'instances is how many were made of it, and opened how many of those were let go. '
+  'undoes is the step that a compensation undoes, and followed_by the number of the compensation that is let go after it.';
+alter table tasker.tasks add column compensates text;
+comment on table tasker.tasks is 'One row a task; its counters (running, waiting_retry, waiting_engine, failed) decide its state when they change. '
+  'compensates is how it ends when what it did is undone: error or cancelled.';
 
 create table tasker.statistics_cursors (
   incarnation text not null constraint statistics_cursors_pkey primary key,

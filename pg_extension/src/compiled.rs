@@ -25,8 +25,8 @@ pub(crate) struct Kept {
     pub(crate) id: i32,
     pub(crate) template: CompiledTemplate,
     pub(crate) queue_name: String,
-    /// Each step's handler as its worker is given it, in the order of the steps.
-    handlers: Vec<String>,
+    /// Each step's handler as its worker is given it, by its number.
+    handlers: HashMap<u32, String>,
     /// Which steps are locked late.
     late: Vec<bool>,
     input_schema: OnceCell<Option<Schema>>,
@@ -94,7 +94,8 @@ fn read(id: i32) -> Result<Kept, Error> {
     let handlers = template
         .steps
         .iter()
-        .map(|step| step.handler.to_string())
+        .chain(&template.compensations)
+        .map(|step| (step.number, step.handler.to_string()))
         .collect();
     let late = template
         .steps
@@ -142,7 +143,7 @@ impl Kept {
     pub(crate) fn handler_text(&self, step: u128) -> &str {
         self.template
             .place(number_of(step))
-            .and_then(|place| self.handlers.get(place.step.number as usize - 1))
+            .and_then(|place| self.handlers.get(&place.step.number))
             .map_or("null", String::as_str)
     }
 

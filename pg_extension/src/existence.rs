@@ -34,6 +34,20 @@ fn _instance_of(template_id: i32, number: i32) -> Result<Option<i32>, ErrorRepor
         .and_then(|instance| i32::try_from(instance).ok()))
 }
 
+/// Whether a number within a task stands for what undoes a step.
+#[pg_extern(stable, parallel_unsafe)]
+fn _is_compensation(template_id: i32, number: i32) -> Result<bool, ErrorReport> {
+    let kept = compiled::template(template_id)?;
+    Ok(kept.place(number)?.undoes.is_some())
+}
+
+/// Whether any step of a template can be undone.
+#[pg_extern(stable, parallel_unsafe)]
+fn _has_compensations(template_id: i32) -> Result<bool, ErrorReport> {
+    let kept = compiled::template(template_id)?;
+    Ok(!kept.template.compensations.is_empty())
+}
+
 /// Whether a step counts as done though it failed for good.
 #[pg_extern(stable, parallel_unsafe)]
 fn _tolerates_failure(template_id: i32, number: i32) -> Result<bool, ErrorReport> {

@@ -67,6 +67,7 @@ impl Machine for Tasks {
         (TaskEvent::ManualResolution, 'M'),
         (TaskEvent::Reset, 'E'),
         (TaskEvent::Rerun, 'J'),
+        (TaskEvent::Compensate, 'H'),
         (TaskEvent::Cancel, 'X'),
         (TaskEvent::TimedOut, 'O'),
     ];

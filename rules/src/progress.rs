@@ -57,6 +57,7 @@ pub fn events(from: TaskState, to: TaskState, cause: TaskEvent) -> Vec<TaskEvent
         S::WaitingForDependencies => vec![cause, E::NoDependenciesReady],
         S::BlockedByFailures => vec![cause, E::PermanentFailure],
         S::Error => vec![cause, E::PermanentFailure, E::GiveUp],
+        S::Cancelled => vec![cause, E::Cancel],
         // What came last completed the task, however it came about.
         _ if cause == E::StepCompleted => vec![E::AllStepsCompleted, E::AllStepsSuccessful],
         _ => vec![cause, E::AllStepsSuccessful],

@@ -75,6 +75,8 @@ named_enum! {
         Reset = "reset",
         /// Chosen steps are run anew.
         Rerun = "rerun",
+        /// What was done is to be undone, before the task ends.
+        Compensate = "compensate",
         /// The task is cancelled.
         Cancel = "cancel",
         /// One of the task's clocks ran out.
@@ -111,6 +113,17 @@ pub const TRANSITIONS: &[Transition] = &[
         S::WaitingForDependencies,
     ),
     (&[S::EnqueuingSteps], &[E::StepsEnqueued], S::StepsInProcess),
+    (
+        &[
+            S::StepsInProcess,
+            S::EvaluatingResults,
+            S::WaitingForDependencies,
+            S::WaitingForRetry,
+            S::BlockedByFailures,
+        ],
+        &[E::Compensate],
+        S::EnqueuingSteps,
+    ),
     (&[S::EnqueuingSteps], &[E::EnqueueFailed], S::Error),
     (
         &[S::StepsInProcess],

@@ -70,6 +70,7 @@ const GRANTS: &str = "
     statistics              admin operator -      -      reader
     step_history            admin operator client -      reader
     task_graph              admin operator client -      reader
+    list_compensations      admin operator client -      reader
     task_history            admin operator client -      reader
     validate_template       admin operator client -      reader
     verify                  admin operator -      -      -

@@ -75,6 +75,7 @@ const TABLE: &str = r#"
     stale_tasks             read    left_out ()
     statistics              read    left_out ()
     step_history            read    hidden   ({held})
+    list_compensations      read    hidden   ({running})
     task_graph              read    hidden   ({running})
     task_history            read    hidden   ({running})
     validate_template       -       -        ('x'::text)

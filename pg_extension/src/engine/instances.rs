@@ -479,8 +479,8 @@ pub(super) fn make(call: &Call, plan: &Plan, deltas: &mut Deltas) -> Result<(), 
     Ok(())
 }
 
-/// The attempts of instances that were made before, by their position; none of them when the first wasn't.
-fn attempts(call: &Call, keys: &[u128]) -> Result<Vec<i32>, Error> {
+/// The attempts of rows that were made before, by their position; none of them when the first wasn't.
+pub(super) fn attempts(call: &Call, keys: &[u128]) -> Result<Vec<i32>, Error> {
     let mut attempts = vec![0; keys.len()];
     let first = keys.first().map(|&key| vec![key]).unwrap_or_default();
     if rows::read(call.session, first, Locking::Held)?.is_empty() {

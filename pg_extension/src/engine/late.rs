@@ -13,7 +13,7 @@ use super::changes::{self, Change};
 use super::instances::{self, Plan};
 use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement, Work};
-use super::{Call, Taker, branches};
+use super::{Call, Taker, branches, compensation};
 use crate::compiled::Kept;
 use crate::error::Error;
 
@@ -70,6 +70,8 @@ impl Due {
 pub(super) struct Late {
     due: BTreeMap<u128, Due>,
     pub(super) plans: Vec<Plan>,
+    /// Compensations that are done, each of which another follows.
+    followed: Vec<StepRow>,
 }
 
 impl Late {
@@ -140,6 +142,10 @@ pub(super) fn consequences(
         if !is_done(place, settlement.to) || is_done(place, row.state) {
             continue;
         }
+        if place.undoes.is_some() {
+            late.followed.push(row.clone());
+            continue;
+        }
         if place.step.details == Details::Decision {
             branches::choose(settlement, place.step, late);
             continue;
@@ -173,6 +179,9 @@ fn note_end_of_instance(settlement: &Settlement, place: Place<'_>, late: &mut La
 
 /// Locks what is due and writes what becomes of it, until nothing is; then makes the instances that have come up.
 pub(super) fn settle(call: &Call, work: &mut Work, taker: Option<&Taker>) -> Result<(), Error> {
+    for row in std::mem::take(&mut work.late.followed) {
+        compensation::follow(call, &row, &mut work.late)?;
+    }
     loop {
         let batch = work.late.next();
         if batch.is_empty() {

@@ -11,6 +11,7 @@ mod branches;
 mod changes;
 mod claim;
 mod claimed;
+mod compensation;
 mod create;
 mod evaluate;
 mod fail;

@@ -19,7 +19,7 @@ use super::messages::{self, Sent};
 use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement, Work};
 use super::tasks::{self, Delta};
-use super::{Call, branches, finish, graphs, instances, late, refusable};
+use super::{Call, branches, compensation, finish, graphs, instances, late, refusable};
 use crate::error::Error;
 use crate::payloads;
 use crate::values::Json;
@@ -68,6 +68,11 @@ fn repair(
         let state = task.map_or("gone", TaskState::as_str);
         let message = format!("task is {state}: its steps can't be changed by {event}");
         return Err(Error::refused("TK010", message, None, Some(REPAIR_HINT)));
+    }
+    if row.place()?.undoes.is_none() && compensation::has_begun(call, row)? {
+        let message = format!("what the task did is undone: its steps can't be changed by {event}");
+        let hint = "tasker.rerun_task runs a task that has ended anew.";
+        return Err(Error::refused("TK010", message, None, Some(hint)));
     }
     let metadata = reason.map(|reason| Json::of(&json!({ "reason": reason })));
     if event == StepEvent::ResetForRetry {
@@ -233,18 +238,22 @@ fn rerun(
     let mut stands = HashMap::new();
     for row in &rows {
         let place = row.place()?;
-        let is_chosen = is_chosen[place.step.number as usize - 1];
+        let number = match place.step.details {
+            Details::Compensation { of, .. } => of,
+            _ => place.step.number,
+        };
+        let is_chosen = is_chosen[number as usize - 1];
         let runs_anew = is_chosen && row.state.next(StepEvent::Rerun).is_some();
         let remaining = match place.instance {
             // It is let go when it is made anew.
-            Some(_) if is_chosen => 1,
-            Some(_) => row.remaining,
+            _ if !place.is_of_template() && is_chosen => 1,
+            _ if !place.is_of_template() => row.remaining,
             None if place.is_run_by_engine() && !is_chosen && instances::has_any(call, row)? => {
                 row.remaining
             }
-            None => remaining(row, place.step, &stands),
+            _ => remaining(row, place.step, &stands),
         };
-        if place.instance.is_none() {
+        if place.is_of_template() {
             stands.insert(
                 place.step.number,
                 Stands::of(row, place, runs_anew, remaining),

@@ -7,7 +7,7 @@ use tasker_rules::history::{Tasks, encode};
 use tasker_rules::progress::{self, Counters};
 use tasker_rules::task_state::{TaskEvent, TaskState};
 
-use super::Call;
+use super::{Call, compensation};
 use crate::compiled;
 use crate::error::Error;
 use crate::partitions;
@@ -42,18 +42,20 @@ impl Delta {
 }
 
 /// A task as it is going to be.
-struct Advanced {
-    task: u128,
-    from: TaskState,
-    to: TaskState,
-    counters: Counters,
-    path: String,
+pub(super) struct Advanced {
+    pub(super) task: u128,
+    pub(super) from: TaskState,
+    pub(super) to: TaskState,
+    pub(super) counters: Counters,
+    pub(super) path: String,
     is_repair: bool,
+    /// What was done is undone from now on, though its state stays.
+    pub(super) is_undone: bool,
 }
 
 impl Advanced {
     fn has_moved(&self) -> bool {
-        self.from != self.to || self.is_repair
+        self.from != self.to || self.is_repair || self.is_undone
     }
 }
 
@@ -116,7 +118,8 @@ pub(super) fn advance(call: &Call, deltas: &Deltas) -> Result<(), Error> {
         .collect();
     let mut failed = Vec::new();
     for (partition, tasks) in partitions::group(call.session, changed, |&task| task)? {
-        let advanced =
+        let mut ending = Vec::new();
+        let mut advanced =
             call.session
                 .rows(&LOCK, &partition.tasks, &[Value::uuids(&tasks)], |row| {
                     let task = row.uuid(0);
@@ -128,10 +131,8 @@ pub(super) fn advance(call: &Call, deltas: &Deltas) -> Result<(), Error> {
                         failed: row.int4(6) + delta.failed,
                     };
                     let from: TaskState = row.text(2).parse()?;
-                    let on_failure = compiled::template(row.int4(1))?
-                        .template
-                        .lifecycle
-                        .on_failure;
+                    let kept = compiled::template(row.int4(1))?;
+                    let on_failure = kept.template.lifecycle.on_failure;
                     let is_repair = delta.is_repair();
                     let to = if is_repair {
                         progress::standing(counters, on_failure)
@@ -147,6 +148,9 @@ pub(super) fn advance(call: &Call, deltas: &Deltas) -> Result<(), Error> {
                         None => TaskEvent::StepCompleted,
                     };
                     let path = encode::<Tasks>(from, &progress::events(from, to, cause));
+                    if !kept.template.compensations.is_empty() {
+                        ending.push((task, kept, cause));
+                    }
                     Ok(Advanced {
                         task,
                         from,
@@ -154,8 +158,14 @@ pub(super) fn advance(call: &Call, deltas: &Deltas) -> Result<(), Error> {
                         counters,
                         path,
                         is_repair,
+                        is_undone: false,
                     })
                 })?;
+        for (key, kept, cause) in ending {
+            if let Some(task) = advanced.iter_mut().find(|task| task.task == key) {
+                compensation::before_the_end(call, &partition, &kept, task, cause)?;
+            }
+        }
         update(call, &partition.tasks, &advanced)?;
         let moved: Vec<(u128, &str)> = advanced
             .iter()

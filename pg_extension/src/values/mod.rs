@@ -85,6 +85,10 @@ impl Value {
         Self(Some(Datum::from(value)))
     }
 
+    pub(crate) fn int8(value: i64) -> Self {
+        Self(Some(Datum::from(value)))
+    }
+
     pub(crate) fn oid(value: Oid) -> Self {
         Self(Some(Datum::from(value)))
     }

@@ -38,6 +38,13 @@ pub enum Details {
         /// How its instances run.
         instances: Instances,
     },
+    /// It undoes a step when its task ends otherwise than well.
+    Compensation {
+        /// The number of the step that it undoes.
+        of: u32,
+        /// That step is made many of: each instance is undone by itself.
+        of_many: bool,
+    },
 }
 
 /// How the instances of a step run.

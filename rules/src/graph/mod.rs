@@ -21,7 +21,7 @@ use details::Named;
 use crate::finding::Finding;
 use crate::key::MAX_NUMBER;
 use crate::template::{
-    Identity, Lifecycle, PublishedEvent, Retry, StepTemplate, StepType, Template,
+    Compensation, Identity, Lifecycle, PublishedEvent, Retry, StepTemplate, StepType, Template,
 };
 
 /// A template's graph, with all that the engine needs of it to run a task.
@@ -44,6 +44,9 @@ pub struct CompiledTemplate {
     /// The numbers of the steps that are made many of while a task runs, ascending.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub many: Vec<u32>,
+    /// What undoes steps; each has the first of the numbers that rows of it can have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compensations: Vec<CompiledStep>,
 }
 
 /// A step of the graph.
@@ -97,15 +100,24 @@ pub struct Place<'a> {
     pub step: &'a CompiledStep,
     /// Which of its instances, from 1; `None` for the step itself.
     pub instance: Option<u32>,
+    /// Of a compensation: which instance of the step it undoes, from 1; 1 for a step that is made only once.
+    pub undoes: Option<u32>,
 }
 
 impl<'a> Place<'a> {
-    /// What it waits for; an instance waits for no step.
+    /// Whether it is a step of the template itself: neither an instance nor a compensation.
+    #[must_use]
+    pub const fn is_of_template(self) -> bool {
+        self.instance.is_none() && self.undoes.is_none()
+    }
+
+    /// What it waits for; an instance or a compensation waits for no step.
     #[must_use]
     pub fn dependencies(self) -> &'a [u32] {
-        match self.instance {
-            Some(_) => &[],
-            None => &self.step.dependencies,
+        if self.is_of_template() {
+            &self.step.dependencies
+        } else {
+            &[]
         }
     }
 
@@ -137,9 +149,12 @@ impl<'a> Place<'a> {
     /// Its name: an instance's is its step's with its place among them, `resize_000001`.
     #[must_use]
     pub fn name(self) -> Cow<'a, str> {
-        match self.instance {
-            Some(instance) => Cow::Owned(format!("{}_{instance:06}", self.step.name)),
-            None => Cow::Borrowed(&self.step.name),
+        match (self.instance, self.undoes, &self.step.details) {
+            (Some(instance), _, _) => Cow::Owned(format!("{}_{instance:06}", self.step.name)),
+            (_, Some(undoes), Details::Compensation { of_many: true, .. }) => {
+                Cow::Owned(format!("{}_{undoes:06}", self.step.name))
+            }
+            _ => Cow::Borrowed(&self.step.name),
         }
     }
 
@@ -169,40 +184,72 @@ impl CompiledTemplate {
             return Some(Place {
                 step,
                 instance: None,
+                undoes: None,
             });
         }
         let beyond = number.checked_sub(self.steps.len() as u32 + 1)?;
-        let turns = u32::try_from(self.many.len())
+        let turns = u32::try_from(self.turns())
             .ok()
             .filter(|&turns| turns > 0)?;
-        Some(Place {
-            step: self.step(*self.many.get((beyond % turns) as usize)?)?,
-            instance: Some(beyond / turns + 1),
-        })
+        let (turn, round) = ((beyond % turns) as usize, beyond / turns + 1);
+        match turn.checked_sub(self.many.len()) {
+            None => Some(Place {
+                step: self.step(self.many[turn])?,
+                instance: Some(round),
+                undoes: None,
+            }),
+            Some(position) => Some(Place {
+                step: self.compensations.get(position)?,
+                instance: None,
+                undoes: Some(round),
+            }),
+        }
+    }
+
+    /// How many kinds of rows share the numbers beyond the steps, and take turns.
+    fn turns(&self) -> usize {
+        self.many.len() + self.compensations.len()
+    }
+
+    fn number_of_turn(&self, turn: usize, round: u32) -> Option<u32> {
+        let beyond = u64::from(round.checked_sub(1)?) * self.turns() as u64 + turn as u64;
+        u32::try_from(self.steps.len() as u64 + 1 + beyond)
+            .ok()
+            .filter(|&number| number <= MAX_NUMBER)
+    }
+
+    /// The number of what undoes a step, by what it is in the template; `None` if nothing does.
+    #[must_use]
+    pub fn compensation_of(&self, undone: Place<'_>) -> Option<u32> {
+        let position = self.compensations.iter().position(|compensation| {
+            matches!(compensation.details, Details::Compensation { of, .. } if of == undone.step.number)
+        })?;
+        // What stands for instances was not done itself: they were.
+        if undone.undoes.is_some() || undone.is_run_by_engine() {
+            return None;
+        }
+        self.number_of_turn(self.many.len() + position, undone.instance.unwrap_or(1))
     }
 
     /// The number of an instance, from 1, of a step; `None` beyond what numbers can tell, and for a step that is made only once.
     #[must_use]
     pub fn instance_number(&self, step: u32, instance: u32) -> Option<u32> {
-        let turns = self.many.len() as u64;
-        let turn = self.many.iter().position(|&number| number == step)? as u64;
-        let beyond = u64::from(instance.checked_sub(1)?) * turns + turn;
-        u32::try_from(self.steps.len() as u64 + 1 + beyond)
-            .ok()
-            .filter(|&number| number <= MAX_NUMBER)
+        let turn = self.many.iter().position(|&number| number == step)?;
+        self.number_of_turn(turn, instance)
     }
 
     /// The most instances that a step can have.
     #[must_use]
     pub fn max_instances(&self) -> u32 {
         let beyond = u64::from(MAX_NUMBER).saturating_sub(self.steps.len() as u64);
-        u32::try_from(beyond / (self.many.len() as u64).max(1)).unwrap_or(u32::MAX)
+        u32::try_from(beyond / (self.turns() as u64).max(1)).unwrap_or(u32::MAX)
     }
 
     /// Whether anything in it is decided, joined or made while a task runs.
     #[must_use]
     pub fn is_static(&self) -> bool {
-        self.steps.iter().all(|step| step.details == Details::Plain)
+        self.compensations.is_empty()
+            && self.steps.iter().all(|step| step.details == Details::Plain)
     }
 
     /// The steps that are ready when a task is created.
@@ -298,12 +345,27 @@ pub fn compile(template: &Template) -> Result<CompiledTemplate, Vec<Finding>> {
             dependency.is_conditional || dependency.details == Details::Decision
         });
     }
+    let many: Vec<u32> = steps
+        .iter()
+        .filter(|step| step.details.instances().is_some())
+        .map(|step| step.number)
+        .collect();
+    let first = steps.len() + many.len() + 1;
+    let compensations = order
+        .iter()
+        .zip(&steps)
+        .filter_map(|(&position, step)| {
+            let compensation = template.steps[position].compensate.as_ref()?;
+            Some((compensation, step))
+        })
+        .zip(first..)
+        .map(|((compensation, step), number)| {
+            compile_compensation(compensation, step, number as u32)
+        })
+        .collect();
     Ok(CompiledTemplate {
-        many: steps
-            .iter()
-            .filter(|step| step.details.instances().is_some())
-            .map(|step| step.number)
-            .collect(),
+        many,
+        compensations,
         namespace: template.namespace_name.clone(),
         name: template.name.clone(),
         version: template.version.clone(),
@@ -348,6 +410,35 @@ fn compile_step(
         result_schema: step.result_schema.clone(),
         publishes_events: step.publishes_events.clone(),
         details: Details::Plain,
+        is_conditional: false,
+    }
+}
+
+/// What undoes a step, as a step of its own.
+fn compile_compensation(
+    compensation: &Compensation,
+    step: &CompiledStep,
+    number: u32,
+) -> CompiledStep {
+    CompiledStep {
+        number,
+        name: format!("{}_compensation", step.name),
+        step_type: StepType::Standard,
+        callable: compensation.callable.clone(),
+        handler: serde_json::json!({
+            "callable": compensation.callable, "method": "call", "initialization": {},
+        }),
+        dependencies: Vec::new(),
+        dependents: Vec::new(),
+        initial_dependencies: 0,
+        retry: compensation.retry.clone(),
+        timeout_seconds: step.timeout_seconds,
+        result_schema: None,
+        publishes_events: Vec::new(),
+        details: Details::Compensation {
+            of: step.number,
+            of_many: step.details.instances().is_some(),
+        },
         is_conditional: false,
     }
 }

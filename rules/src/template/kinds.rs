@@ -18,6 +18,19 @@ const FIELDS_OF_TYPES: &[(&str, &[StepType])] = &[
     ("signal", &[StepType::Signal]),
     ("delay_seconds", &[StepType::Timer]),
     ("until", &[StepType::Timer]),
+    // What else could be undone did nothing outside.
+    (
+        "compensate",
+        &[
+            StepType::Standard,
+            StepType::Decision,
+            StepType::DeferredConvergence,
+            StepType::Batchable,
+            StepType::BatchWorker,
+            StepType::Map,
+            StepType::Task,
+        ],
+    ),
 ];
 
 /// The types that are built.

@@ -112,11 +112,12 @@ fn step_findings(step: &StepOutline<'_>, here: &str, findings: &mut Vec<Finding>
             SQL_MESSAGE.to_owned(),
         );
     }
-    if step.value.get("compensate").is_some() {
+    let compensation = step.value.pointer("/compensate/callable");
+    if compensation.and_then(Value::as_str).is_some_and(is_sql) {
         push(
             FindingCode::UnsupportedType,
-            "compensate",
-            "compensation is not supported yet".to_owned(),
+            "compensate.callable",
+            "a compensation is run by a worker: it can't be a SQL function".to_owned(),
         );
     }
 }
