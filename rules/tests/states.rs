@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use tasker_rules::history::{Steps, Tasks, decode, encode};
-use tasker_rules::step_state::{StepEvent, StepState};
-use tasker_rules::task_state::{TaskEvent, TaskState};
+use tasker_rules::step_state::{self, StepEvent, StepState};
+use tasker_rules::task_state::{self, TaskEvent, TaskState};
 
 /// `from event to`, one line for each transition there is.
 const TASK: &str = "
@@ -25,6 +25,7 @@ steps_in_process step_completed evaluating_results
 steps_in_process all_steps_completed evaluating_results
 steps_in_process step_failed evaluating_results
 steps_in_process step_repaired evaluating_results
+steps_in_process compensate enqueuing_steps
 steps_in_process cancel cancelled
 steps_in_process timed_out error
 evaluating_results ready_steps_found enqueuing_steps
@@ -33,22 +34,26 @@ evaluating_results retry_scheduled waiting_for_retry
 evaluating_results no_dependencies_ready waiting_for_dependencies
 evaluating_results all_steps_successful complete
 evaluating_results permanent_failure blocked_by_failures
+evaluating_results compensate enqueuing_steps
 evaluating_results cancel cancelled
 evaluating_results timed_out error
 waiting_for_dependencies dependencies_ready evaluating_results
 waiting_for_dependencies step_repaired evaluating_results
 waiting_for_dependencies retry_ready enqueuing_steps
+waiting_for_dependencies compensate enqueuing_steps
 waiting_for_dependencies cancel cancelled
 waiting_for_dependencies timed_out error
 waiting_for_retry retry_ready enqueuing_steps
 waiting_for_retry dependencies_ready evaluating_results
 waiting_for_retry step_repaired evaluating_results
+waiting_for_retry compensate enqueuing_steps
 waiting_for_retry cancel cancelled
 waiting_for_retry timed_out error
 blocked_by_failures step_repaired evaluating_results
 blocked_by_failures give_up error
 blocked_by_failures manual_resolution resolved_manually
 blocked_by_failures rerun evaluating_results
+blocked_by_failures compensate enqueuing_steps
 blocked_by_failures cancel cancelled
 blocked_by_failures timed_out error
 error manual_resolution resolved_manually
@@ -117,7 +122,7 @@ fn every_task_state_and_event_leads_where_the_table_says_and_nowhere_else() {
         }
     }
     assert_eq!(walked, lines(TASK));
-    assert_eq!((TaskState::ALL.len(), TaskEvent::ALL.len()), (12, 22));
+    assert_eq!((TaskState::ALL.len(), TaskEvent::ALL.len()), (12, 23));
 }
 
 #[test]
@@ -226,4 +231,59 @@ fn a_stored_path_that_leaves_the_machine_is_none() {
     for path in ["rC", "pE", "cS"] {
         assert!(decode::<Steps>(path).is_none(), "{path}");
     }
+}
+
+/// The transitions of a table of the documentation: rows of states, events and a state, each name in backquotes.
+fn documented(heading: &str) -> Vec<(String, String, String)> {
+    let page = include_str!("../../docs/states.md");
+    let section = page
+        .split("\n## ")
+        .find(|section| section.starts_with(heading));
+    let mut found = Vec::new();
+    for line in section.unwrap_or_default().lines() {
+        let cells: Vec<Vec<&str>> = line
+            .split('|')
+            .map(|cell| cell.split('`').skip(1).step_by(2).collect())
+            .collect();
+        let [_, from, events, to, _] = &cells[..] else {
+            continue;
+        };
+        for (from, event) in from
+            .iter()
+            .flat_map(|from| events.iter().map(move |event| (from, event)))
+        {
+            found.extend(
+                to.iter()
+                    .map(|to| ((*from).to_owned(), (*event).to_owned(), (*to).to_owned())),
+            );
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn the_page_on_states_has_each_transition_once_and_no_other() {
+    let mut tasks = Vec::new();
+    for (from, events, to) in task_state::TRANSITIONS {
+        for (from, event) in from
+            .iter()
+            .flat_map(|from| events.iter().map(move |event| (from, event)))
+        {
+            tasks.push((from.to_string(), event.to_string(), to.to_string()));
+        }
+    }
+    tasks.sort();
+    assert_eq!(documented("Tasks"), tasks);
+    let mut steps = Vec::new();
+    for (from, events, to) in step_state::TRANSITIONS {
+        for (from, event) in from
+            .iter()
+            .flat_map(|from| events.iter().map(move |event| (from, event)))
+        {
+            steps.push((from.to_string(), event.to_string(), to.to_string()));
+        }
+    }
+    steps.sort();
+    assert_eq!(documented("Steps"), steps);
 }
