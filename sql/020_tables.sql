@@ -330,6 +330,35 @@ create table tasker.state_counts (
 ) with (fillfactor = 70);
 comment on table tasker.state_counts is 'How many steps and tasks of a template are in each state that is neither terminal nor pending, as of how far history is folded.';
 
+create table tasker.schedules (
+  schedule_uuid uuid not null constraint schedules_pkey primary key,
+  namespace_id integer not null constraint schedule_belongs_to_a_namespace references tasker.namespaces (namespace_id),
+  name text not null,
+  cron text not null,
+  timezone text not null,
+  template_name text not null,
+  template_version text,
+  context jsonb not null,
+  catch_up text not null,
+  created_by text not null,
+  created_at timestamptz not null,
+  paused_at timestamptz,
+  paused_by text,
+  pause_reason text,
+  next_at timestamptz not null,
+  open_times tstzmultirange not null,
+  last_at timestamptz,
+  last_task_uuid uuid,
+  last_problem jsonb,
+  constraint schedule_name_is_unique unique (namespace_id, name),
+  constraint schedule_name_is_a_word check (name ~ '^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$'),
+  constraint catch_up_is_known check (catch_up in ('none', 'one', 'all'))
+);
+comment on table tasker.schedules is
+  'What creates tasks at set times. Before next_at, the times that are in open_times have had no task; those that aren''t have had theirs.';
+-- which schedules are due
+create index schedules_due_idx on tasker.schedules (next_at) where paused_at is null;
+
 -- Tables of an extension are dumped only if registered for it.
 do $dump$
 declare

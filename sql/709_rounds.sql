@@ -5,7 +5,7 @@
 create function tasker._maintenance_jobs() returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $function$
   -- In their order. find_late_work comes before the four that do what it found. drop_partitions may hold the strongest locks until its transaction ends.
-  select array['make_missing_queues', 'make_partitions', 'start_due_tasks', 'start_held_tasks', 'evaluate', 'find_late_work', 'end_leases', 'time_out_attempts',
+  select array['make_missing_queues', 'make_partitions', 'run_schedules', 'start_due_tasks', 'start_held_tasks', 'evaluate', 'find_late_work', 'end_leases', 'time_out_attempts',
     'time_out_tasks', 'cancel_instances', 'send_lost_messages', 'bulk_jobs', 'note_event_floor', 'forget_answers', 'forget_workers', 'fold_statistics', 'roll_up_statistics', 'drop_partitions',
     'end_round']
 $function$;
@@ -23,6 +23,8 @@ begin
       return exists (
         select from (values (v_today), (v_today + 1)) d(day)
         where not exists (select from tasker._partition_ranges() r where r.starts_on <= d.day and r.ends_on > d.day));
+    when 'run_schedules' then
+      return exists (select from tasker.schedules s where s.next_at <= p_now and s.paused_at is null);
     when 'start_due_tasks' then
       return exists (select from tasker.scheduled_tasks s where s.run_at <= p_now);
     when 'start_held_tasks' then
@@ -66,6 +68,7 @@ begin
   case p_job
     when 'make_missing_queues' then processed := tasker._make_missing_queues(); more := false;
     when 'make_partitions' then processed := tasker._make_partitions_ahead(p_now); more := false;
+    when 'run_schedules' then select r.processed, r.more into _run_job.processed, _run_job.more from tasker._run_schedules(p_batch, p_now) r;
     when 'start_due_tasks' then processed := tasker._start_due_tasks(p_batch, p_now, v_actor); more := processed = p_batch;
     when 'start_held_tasks' then processed := tasker._start_held_tasks(p_batch, p_now, v_actor); more := processed = p_batch;
     when 'evaluate' then processed := tasker._evaluate_resting(p_batch, p_now, v_actor); more := processed = p_batch;

@@ -94,6 +94,7 @@ begin
       else 'no live worker serves ' || array_to_string(v_unserved[1:10], ', ') || '; tasker.list_workers() shows who lives' end;
   return query select e.name, e.ok, e.detail from tasker._events_health() e;
   return query select s.name, s.ok, s.detail from tasker._statistics_health() s;
+  return query select 'schedules', s.ok, s.detail from tasker._schedules_health(tasker._now()) s;
   return query select 'maintenance', m.ok, m.detail from tasker._maintenance_health(tasker._now()) m;
 end
 $function$;

@@ -90,6 +90,57 @@ create table tasker.state_counts (
 ) with (fillfactor = 70);
 comment on table tasker.state_counts is 'How many steps and tasks of a template are in each state that is neither terminal nor pending, as of how far history is folded.';
 
+create table tasker.schedules (
+  schedule_uuid uuid not null constraint schedules_pkey primary key,
+  namespace_id integer not null constraint schedule_belongs_to_a_namespace references tasker.namespaces (namespace_id),
+  name text not null,
+  cron text not null,
+  timezone text not null,
+  template_name text not null,
+  template_version text,
+  context jsonb not null,
+  catch_up text not null,
+  created_by text not null,
+  created_at timestamptz not null,
+  paused_at timestamptz,
+  paused_by text,
+  pause_reason text,
+  next_at timestamptz not null,
+  open_times tstzmultirange not null,
+  last_at timestamptz,
+  last_task_uuid uuid,
+  last_problem jsonb,
+  constraint schedule_name_is_unique unique (namespace_id, name),
+  constraint schedule_name_is_a_word check (name ~ '^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$'),
+  constraint catch_up_is_known check (catch_up in ('none', 'one', 'all'))
+);
+comment on table tasker.schedules is
+  'What creates tasks at set times. Before next_at, the times that are in open_times have had no task; those that aren''t have had theirs.';
+-- which schedules are due
+create index schedules_due_idx on tasker.schedules (next_at) where paused_at is null;
+
+create type tasker.schedule as (
+  namespace text,
+  name text,
+  cron text,
+  timezone text,
+  template_name text,
+  template_version text,
+  context jsonb,
+  catch_up text,
+  next_at timestamptz,
+  last_at timestamptz,
+  last_task_uuid uuid,
+  last_problem jsonb,
+  paused_at timestamptz,
+  paused_by text,
+  pause_reason text,
+  created_by text,
+  created_at timestamptz
+);
+comment on type tasker.schedule is
+  'A schedule as list_schedules shows it. last_problem {code, message, scheduled_at, at} is why its last due time has no task; null when that has one.';
+
 create type tasker.step_statistics as (
   namespace text,
   template_name text,
@@ -156,12 +207,12 @@ do $registered$
 declare
   v_name text;
 begin
-  foreach v_name in array array['maintenance_found', 'namespace_grants', 'statistics_cursors', 'statistics_buckets', 'slowest_runs', 'state_counts'] loop
+  foreach v_name in array array['maintenance_found', 'namespace_grants', 'statistics_cursors', 'statistics_buckets', 'slowest_runs', 'state_counts', 'schedules'] loop
     perform pg_catalog.pg_extension_config_dump(pg_catalog.format('tasker.%I', v_name)::pg_catalog.regclass, '');
     -- The row types are closed when partitions are made, as those of a fresh install are.
     execute pg_catalog.format('revoke all on table tasker.%I from public', v_name);
   end loop;
-  foreach v_name in array array['step_statistics', 'slow_step', 'slow_task', 'namespace_grant'] loop
+  foreach v_name in array array['step_statistics', 'slow_step', 'slow_task', 'namespace_grant', 'schedule'] loop
     execute pg_catalog.format('revoke all on type tasker.%I from public', v_name);
     execute pg_catalog.format('grant usage on type tasker.%I to tasker_admin, tasker_operator, tasker_client, tasker_worker, tasker_reader', v_name);
   end loop;
@@ -218,6 +269,54 @@ $function$;
 comment on function tasker._chosen_templates(text,text) is 'The templates of a namespace and a name, or of all, that the caller may read.';
 revoke all on function tasker._chosen_templates(text,text) from public;
 
+CREATE OR REPLACE FUNCTION tasker._create_scheduled(p_schedule tasker.schedules, p_times timestamp with time zone[], p_now timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_requests jsonb;
+  v_created tasker._created;
+begin
+  -- The key is a second guard: a time runs once because the schedule's locked row says that it has not.
+  select jsonb_agg(jsonb_build_object(
+    'template_name', p_schedule.template_name, 'namespace', n.name, 'context', p_schedule.context, 'version', p_schedule.template_version, 'run_at', t.at,
+    'idempotency_key', format('schedule %s at %s', p_schedule.schedule_uuid, to_char(t.at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')),
+    'tags', array['schedule:' || p_schedule.name], 'initiator', p_schedule.created_by, 'source_system', 'schedule',
+    'reason', format('schedule %s for %s %s', p_schedule.name, to_char(t.at at time zone p_schedule.timezone, 'YYYY-MM-DD HH24:MI'), p_schedule.timezone))
+    order by t.ordinal)
+  into v_requests
+  from tasker.namespaces n
+  cross join unnest(p_times) with ordinality t(at, ordinal)
+  where n.namespace_id = p_schedule.namespace_id;
+  -- Whoever calls: a schedule may do what its creator may, as things are now.
+  perform tasker._act_for(p_schedule.created_by);
+  v_created := tasker._create_tasks(v_requests, p_now, tasker._actor());
+  perform tasker._act_for(null);
+  perform tasker._raise_refused(v_created.refused);
+  update tasker.schedules s
+  set last_at = greatest(s.last_at, p_times[cardinality(p_times)]),
+    last_task_uuid = case when s.last_at > p_times[cardinality(p_times)] then s.last_task_uuid else v_created.task_uuids[cardinality(p_times)] end
+  where s.schedule_uuid = p_schedule.schedule_uuid;
+end
+$function$;
+comment on function tasker._create_scheduled(tasker.schedules,timestamp with time zone[],timestamp with time zone) is 'Creates the tasks of a schedule for some of its times, in their order, and notes the last one; refuses as create_task does.';
+revoke all on function tasker._create_scheduled(tasker.schedules,timestamp with time zone[],timestamp with time zone) from public;
+
+CREATE OR REPLACE FUNCTION tasker._cron_problem(cron text)
+ RETURNS text[]
+ LANGUAGE c
+ IMMUTABLE PARALLEL SAFE STRICT
+AS 'MODULE_PATHNAME', $function$_cron_problem_wrapper$function$;
+revoke all on function tasker._cron_problem(text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._cron_times(cron text, timezone text, "from" timestamp with time zone, before timestamp with time zone, most integer)
+ RETURNS timestamp with time zone[]
+ LANGUAGE c
+ STABLE PARALLEL SAFE STRICT
+AS 'MODULE_PATHNAME', $function$_cron_times_wrapper$function$;
+revoke all on function tasker._cron_times(text,text,timestamp with time zone,timestamp with time zone,integer) from public;
+
 CREATE OR REPLACE FUNCTION tasker._drop_partitions(p_now timestamp with time zone)
  RETURNS bigint
  LANGUAGE plpgsql
@@ -261,6 +360,33 @@ begin
   return v_done.dropped::integer;
 end
 $function$;
+
+CREATE OR REPLACE FUNCTION tasker._due_times(p_schedule tasker.schedules, p_now timestamp with time zone)
+ RETURNS timestamp with time zone[]
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  -- A time is missed when it is this old. Rounds of maintenance are a second apart.
+  v_missed constant interval := interval '1 minute';
+  -- So many missed times are run in one go.
+  v_most constant integer := 10;
+  v_last timestamptz;
+begin
+  -- next_at always counts, though a zone's rules may have changed since it was computed.
+  if p_schedule.catch_up = 'all' then
+    return p_schedule.next_at || tasker._cron_times(p_schedule.cron, p_schedule.timezone, p_schedule.next_at + interval '1 microsecond', p_now + interval '1 microsecond', v_most - 1);
+  end if;
+  v_last := coalesce(tasker._last_cron(p_schedule.cron, p_schedule.timezone, p_schedule.next_at, p_now), p_schedule.next_at);
+  if p_schedule.catch_up = 'none' and v_last < p_now - v_missed then
+    return '{}';
+  end if;
+  return array[v_last];
+end
+$function$;
+comment on function tasker._due_times(tasker.schedules,timestamp with time zone) is 'The times that a schedule is to run now, of those that have come: by its catch_up.';
+revoke all on function tasker._due_times(tasker.schedules,timestamp with time zone) from public;
 
 CREATE OR REPLACE FUNCTION tasker._end_found_leases(p_limit integer, p_now timestamp with time zone, p_actor text)
  RETURNS bigint
@@ -650,6 +776,8 @@ begin
       return exists (
         select from (values (v_today), (v_today + 1)) d(day)
         where not exists (select from tasker._partition_ranges() r where r.starts_on <= d.day and r.ends_on > d.day));
+    when 'run_schedules' then
+      return exists (select from tasker.schedules s where s.next_at <= p_now and s.paused_at is null);
     when 'start_due_tasks' then
       return exists (select from tasker.scheduled_tasks s where s.run_at <= p_now);
     when 'start_held_tasks' then
@@ -696,6 +824,34 @@ AS $function$
 $function$;
 comment on function tasker._known_privileges() is 'What can be granted in a namespace.';
 revoke all on function tasker._known_privileges() from public;
+
+CREATE OR REPLACE FUNCTION tasker._known_timezone(p_timezone text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_timezone text;
+begin
+  -- The functions for times take more than names: an abbreviation, or an offset with the sign turned round. Neither says when the clocks change.
+  select z.name into v_timezone from pg_timezone_names z where lower(z.name) = lower(p_timezone) order by z.name = p_timezone desc limit 1;
+  if v_timezone is null then
+    perform tasker._raise('22023', format('time zone %s is not known here', coalesce(p_timezone, 'null')), null,
+      'Give a name such as Europe/Berlin or UTC; the view pg_timezone_names lists those of this server.');
+  end if;
+  return v_timezone;
+end
+$function$;
+comment on function tasker._known_timezone(text) is 'A time zone''s name as the server writes it; refuses what is none (22023).';
+revoke all on function tasker._known_timezone(text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._last_cron(cron text, timezone text, after timestamp with time zone, until timestamp with time zone)
+ RETURNS timestamp with time zone
+ LANGUAGE c
+ STABLE PARALLEL SAFE STRICT
+AS 'MODULE_PATHNAME', $function$_last_cron_wrapper$function$;
+revoke all on function tasker._last_cron(text,text,timestamp with time zone,timestamp with time zone) from public;
 
 CREATE OR REPLACE FUNCTION tasker._last_drawn_seq()
  RETURNS bigint
@@ -770,6 +926,32 @@ begin
   is_kept := tasker._exchange_partitions(p_suffix, p_starts_on, p_ends_on);
 end
 $function$;
+
+CREATE OR REPLACE FUNCTION tasker._lock_schedule(p_namespace text, p_name text)
+ RETURNS tasker.schedules
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_schedule tasker.schedules;
+begin
+  if tasker._may(p_namespace, 'read') then
+    perform tasker._require_may(p_namespace, 'operate');
+    select s.* into v_schedule
+    from tasker.namespaces n
+    join tasker.schedules s on s.namespace_id = n.namespace_id
+    where n.name = p_namespace and s.name = p_name
+    for update of s;
+  end if;
+  if v_schedule.schedule_uuid is null then
+    perform tasker._raise('TK004', format('schedule %s not found in namespace %s', coalesce(p_name, 'null'), coalesce(p_namespace, 'null')), null,
+      'tasker.list_schedules() shows the schedules there are.');
+  end if;
+  return v_schedule;
+end
+$function$;
+comment on function tasker._lock_schedule(text,text) is 'Locks a schedule for a caller who may operate in its namespace (42501); to one who may not even read there it isn''t there (TK004).';
+revoke all on function tasker._lock_schedule(text,text) from public;
 
 CREATE OR REPLACE FUNCTION tasker._lock_tasks_and_steps(p_task_uuids uuid[])
  RETURNS boolean
@@ -893,8 +1075,8 @@ CREATE OR REPLACE FUNCTION tasker._maintenance_jobs()
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
   -- In their order. find_late_work comes before the four that do what it found. drop_partitions may hold the strongest locks until its transaction ends.
-  select array['make_missing_queues', 'make_partitions', 'start_due_tasks', 'start_held_tasks', 'evaluate', 'find_late_work', 'end_leases', 'time_out_attempts',
-    'time_out_tasks', 'send_lost_messages', 'bulk_jobs', 'note_event_floor', 'forget_answers', 'forget_workers', 'fold_statistics', 'roll_up_statistics', 'drop_partitions',
+  select array['make_missing_queues', 'make_partitions', 'run_schedules', 'start_due_tasks', 'start_held_tasks', 'evaluate', 'find_late_work', 'end_leases',
+    'time_out_attempts', 'time_out_tasks', 'send_lost_messages', 'bulk_jobs', 'note_event_floor', 'forget_answers', 'forget_workers', 'fold_statistics', 'roll_up_statistics', 'drop_partitions',
     'end_round']
 $function$;
 comment on function tasker._maintenance_jobs() is 'The jobs of maintenance, in the order in which a round does them.';
@@ -927,12 +1109,35 @@ CREATE OR REPLACE FUNCTION tasker._namespace_problem(namespaces text[], privileg
 AS 'MODULE_PATHNAME', $function$_namespace_problem_wrapper$function$;
 revoke all on function tasker._namespace_problem(text[],text) from public;
 
+CREATE OR REPLACE FUNCTION tasker._next_cron(cron text, timezone text, after timestamp with time zone)
+ RETURNS timestamp with time zone
+ LANGUAGE c
+ STABLE PARALLEL SAFE STRICT
+AS 'MODULE_PATHNAME', $function$_next_cron_wrapper$function$;
+revoke all on function tasker._next_cron(text,text,timestamp with time zone) from public;
+
 CREATE OR REPLACE FUNCTION tasker._open_namespaces(privilege text)
  RETURNS text[]
  LANGUAGE c
  STABLE STRICT
 AS 'MODULE_PATHNAME', $function$_open_namespaces_wrapper$function$;
 revoke all on function tasker._open_namespaces(text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._open_times_of(p_schedule tasker.schedules, p_from timestamp with time zone, p_before timestamp with time zone, p_most integer)
+ RETURNS timestamp with time zone[]
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select array(
+    select t.at
+    from unnest(p_schedule.open_times * tstzmultirange(tstzrange(p_from, p_before))) o(span)
+    cross join lateral unnest(tasker._cron_times(p_schedule.cron, p_schedule.timezone, lower(o.span), upper(o.span), p_most)) t(at)
+    order by t.at
+    limit p_most)
+$function$;
+comment on function tasker._open_times_of(tasker.schedules,timestamp with time zone,timestamp with time zone,integer) is 'The times of a schedule from one on and before another that have had no task, the first so many of them.';
+revoke all on function tasker._open_times_of(tasker.schedules,timestamp with time zone,timestamp with time zone,integer) from public;
 
 CREATE OR REPLACE FUNCTION tasker._percentile(counts bigint[], share double precision)
  RETURNS double precision
@@ -1180,6 +1385,50 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION tasker._require_schedulable(p_namespace text, p_template_name text, p_version text, p_context jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_template tasker.templates;
+begin
+  select t.* into v_template
+  from tasker.namespaces n
+  join tasker.templates t on t.namespace_id = n.namespace_id
+  where n.name = p_namespace and t.name = p_template_name and case when p_version is null then t.retired_at is null else t.version = p_version end
+  order by t.version_key desc
+  limit 1;
+  if not found then
+    perform tasker._raise_refused(tasker._template_not_found(p_namespace, p_template_name, p_version));
+  elsif v_template.retired_at is not null then
+    perform tasker._raise('TK015', format('template %s version %s is retired', p_template_name, p_version), format('It was retired at %s.', v_template.retired_at),
+      'Name another version, or none for the newest at each time.');
+  end if;
+  perform tasker._raise_refused(tasker._context_problem(v_template.template_id,
+    case jsonb_typeof(p_context) when 'object' then v_template.context_defaults || p_context else coalesce(p_context, 'null') end));
+end
+$function$;
+comment on function tasker._require_schedulable(text,text,text,jsonb) is 'Refuses a template of which no task could be created now with a context (TK003, TK015, TK021, TK022, 22023).';
+revoke all on function tasker._require_schedulable(text,text,text,jsonb) from public;
+
+CREATE OR REPLACE FUNCTION tasker._require_schedule_name(p_name text)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if p_name is null or p_name !~ '^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$' then
+    perform tasker._raise('22023', format('%s can''t be the name of a schedule', coalesce(quote_literal(left(p_name, 200)), 'null')), null,
+      'Give 1 to 128 letters, digits, underscores, dots and hyphens, a letter, a digit or an underscore first.');
+  end if;
+end
+$function$;
+comment on function tasker._require_schedule_name(text) is 'Refuses what is no name of a schedule (22023).';
+revoke all on function tasker._require_schedule_name(text) from public;
+
 CREATE OR REPLACE FUNCTION tasker._require_task(p_task_uuid uuid)
  RETURNS void
  LANGUAGE plpgsql
@@ -1304,6 +1553,7 @@ begin
   case p_job
     when 'make_missing_queues' then processed := tasker._make_missing_queues(); more := false;
     when 'make_partitions' then processed := tasker._make_partitions_ahead(p_now); more := false;
+    when 'run_schedules' then select r.processed, r.more into _run_job.processed, _run_job.more from tasker._run_schedules(p_batch, p_now) r;
     when 'start_due_tasks' then processed := tasker._start_due_tasks(p_batch, p_now, v_actor); more := processed = p_batch;
     when 'start_held_tasks' then processed := tasker._start_held_tasks(p_batch, p_now, v_actor); more := processed = p_batch;
     when 'evaluate' then processed := tasker._evaluate_resting(p_batch, p_now, v_actor); more := processed = p_batch;
@@ -1327,6 +1577,91 @@ end
 $function$;
 comment on function tasker._run_job(text,integer,timestamp with time zone) is 'Does one bounded batch of a job, and says how much that was and whether there is more to do at once.';
 revoke all on function tasker._run_job(text,integer,timestamp with time zone) from public;
+
+CREATE OR REPLACE FUNCTION tasker._run_schedule(p_schedule tasker.schedules, p_now timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_due timestamptz[];
+  v_next timestamptz;
+begin
+  v_due := tasker._due_times(p_schedule, p_now);
+  v_next := tasker._next_cron(p_schedule.cron, p_schedule.timezone, case p_schedule.catch_up when 'all' then v_due[cardinality(v_due)] else p_now end);
+  update tasker.schedules s
+  set next_at = v_next, open_times = s.open_times + tstzmultirange(tstzrange(s.next_at, coalesce(v_due[1], v_next))),
+    last_problem = case when v_due = '{}' then s.last_problem end
+  where s.schedule_uuid = p_schedule.schedule_uuid;
+  if v_due <> '{}' then
+    perform tasker._create_scheduled(p_schedule, v_due, p_now);
+  end if;
+exception
+  when serialization_failure or deadlock_detected or lock_not_available then
+    raise;
+  when others then
+    -- What is wrong with the server, or with PGMQ, is nothing of this schedule's: its times are due until that is mended.
+    if sqlstate ~ '^(53|57|58|TK030)' then
+      raise;
+    end if;
+    update tasker.schedules s
+    set last_problem = jsonb_build_object('code', sqlstate, 'message', sqlerrm, 'scheduled_at', coalesce(v_due[cardinality(v_due)], s.next_at), 'at', p_now),
+      next_at = coalesce(v_next, s.next_at), open_times = s.open_times + tstzmultirange(tstzrange(s.next_at, coalesce(v_next, s.next_at))),
+      -- Without a next time it would be due for ever.
+      paused_at = case when v_next is null then p_now end, paused_by = case when v_next is null then 'maintenance' end,
+      pause_reason = case when v_next is null then sqlerrm end
+    where s.schedule_uuid = p_schedule.schedule_uuid;
+end
+$function$;
+comment on function tasker._run_schedule(tasker.schedules,timestamp with time zone) is 'Creates the tasks that are due of a schedule that is locked, and moves it on to its next time. What keeps them from being created is noted on it, and the time stays open for a backfill; one of which no next time can be told is paused.';
+revoke all on function tasker._run_schedule(tasker.schedules,timestamp with time zone) from public;
+
+CREATE OR REPLACE FUNCTION tasker._run_schedules(p_limit integer, p_now timestamp with time zone, OUT processed bigint, OUT more boolean)
+ RETURNS record
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_schedule tasker.schedules;
+begin
+  processed := 0;
+  for v_schedule in
+    select s.* from tasker.schedules s where s.next_at <= p_now and s.paused_at is null order by s.next_at limit least(p_limit, 100) for update skip locked
+  loop
+    perform tasker._run_schedule(v_schedule, p_now);
+    processed := processed + 1;
+  end loop;
+  more := processed > 0 and exists (select from tasker.schedules s where s.next_at <= p_now and s.paused_at is null);
+end
+$function$;
+comment on function tasker._run_schedules(integer,timestamp with time zone) is 'Runs the schedules that are due, longest first and at most 100, and says how many and whether more are; one that somebody else has locked is passed over.';
+revoke all on function tasker._run_schedules(integer,timestamp with time zone) from public;
+
+CREATE OR REPLACE FUNCTION tasker._schedules_health(p_now timestamp with time zone, OUT ok boolean, OUT detail text)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_troubles text[];
+begin
+  v_troubles := array(
+    select format('%s in namespace %s (%s)', s.name, n.name,
+      case when s.last_problem is null then format('due since %s', s.next_at) else format('%s: %s', s.last_problem ->> 'code', s.last_problem ->> 'message') end)
+    from tasker.schedules s
+    join tasker.namespaces n on n.namespace_id = s.namespace_id
+    where tasker._may(n.name, 'read')
+      and case when s.paused_at is null then s.last_problem is not null or s.next_at < p_now - interval '1 minute' else s.paused_by = 'maintenance' end
+    order by n.name, s.name
+    limit 10);
+  ok := v_troubles = '{}';
+  detail := case when ok then 'every schedule that isn''t paused runs'
+    else 'not running as they should: ' || array_to_string(v_troubles, ', ') || '; tasker.list_schedules() shows more' end;
+end
+$function$;
+comment on function tasker._schedules_health(timestamp with time zone) is 'Whether each schedule that isn''t paused had its task at its last time and is not overdue by a minute, and which have not; at most ten are named.';
+revoke all on function tasker._schedules_health(timestamp with time zone) from public;
 
 CREATE OR REPLACE FUNCTION tasker._send_lost_messages(p_step_uuids uuid[], p_now timestamp with time zone)
  RETURNS bigint
@@ -1446,6 +1781,19 @@ end
 $function$;
 comment on function tasker._shown_namespaces(text) is 'The keys of the namespaces that a list shows its caller: of the one named, or of those the caller may read; null is all.';
 revoke all on function tasker._shown_namespaces(text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._shown_schedule(p_schedule tasker.schedules, p_namespace text)
+ RETURNS tasker.schedule
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select row(p_namespace, p_schedule.name, p_schedule.cron, p_schedule.timezone, p_schedule.template_name, p_schedule.template_version, p_schedule.context,
+    p_schedule.catch_up, p_schedule.next_at, p_schedule.last_at, p_schedule.last_task_uuid, p_schedule.last_problem, p_schedule.paused_at, p_schedule.paused_by,
+    p_schedule.pause_reason, p_schedule.created_by, p_schedule.created_at)::tasker.schedule
+$function$;
+comment on function tasker._shown_schedule(tasker.schedules,text) is 'A schedule as list_schedules shows it.';
+revoke all on function tasker._shown_schedule(tasker.schedules,text) from public;
 
 CREATE OR REPLACE FUNCTION tasker._since(p_since timestamp with time zone)
  RETURNS timestamp with time zone
@@ -1892,6 +2240,47 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION tasker.backfill_schedule(name text, "from" timestamp with time zone, "to" timestamp with time zone, namespace text DEFAULT 'default'::text)
+ RETURNS integer
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now timestamptz := tasker._now();
+  v_schedule tasker.schedules := tasker._lock_schedule(backfill_schedule.namespace, backfill_schedule.name);
+  v_before timestamptz;
+  v_times timestamptz[];
+begin
+  if not coalesce(isfinite(backfill_schedule."from") and isfinite(backfill_schedule."to") and backfill_schedule."from" < backfill_schedule."to", false) then
+    perform tasker._raise('22023', format('"from" must be before "to", not %s and %s', coalesce(backfill_schedule."from"::text, 'null'),
+      coalesce(backfill_schedule."to"::text, 'null')), null, 'Give the first time to run and the time before which to stop.');
+  end if;
+  if v_schedule.paused_at is not null and v_schedule.next_at < least(backfill_schedule."to", v_now) then
+    -- Nobody else runs these times now, and whoever resumes the schedule begins after them.
+    v_before := tasker._next_cron(v_schedule.cron, v_schedule.timezone, least(backfill_schedule."to", v_now) - interval '1 microsecond');
+    v_schedule.open_times := v_schedule.open_times + tstzmultirange(tstzrange(v_schedule.next_at, v_before));
+    v_schedule.next_at := v_before;
+  end if;
+  v_before := least(backfill_schedule."to", v_schedule.next_at);
+  v_times := tasker._open_times_of(v_schedule, least(backfill_schedule."from", v_before), v_before, tasker._max_batch() + 1);
+  if cardinality(v_times) > tasker._max_batch() then
+    perform tasker._raise('TK022', format('more than %s times are to be run', tasker._max_batch()), format('The last one that fits is %s.', v_times[tasker._max_batch()]),
+      'Split the call into several, or raise tasker.max_batch.');
+  elsif cardinality(v_times) = 0 then
+    return 0;
+  end if;
+  update tasker.schedules s
+  set next_at = v_schedule.next_at, open_times = v_schedule.open_times - tstzmultirange(tstzrange(backfill_schedule."from", v_before))
+  where s.schedule_uuid = v_schedule.schedule_uuid;
+  perform tasker._create_scheduled(v_schedule, v_times, v_now);
+  return cardinality(v_times);
+end
+$function$;
+comment on function tasker.backfill_schedule(text,timestamp with time zone,timestamp with time zone,text) is 'Creates the tasks of a schedule for all its times from one on and before another that have had none, also those from before it was made, and says how many; a time runs once, however often this is called. Times that maintenance is still to run are left to it; a paused schedule goes on after the last one when it is resumed. Errors: TK004, TK022, 22023, and those of create_task.';
+revoke all on function tasker.backfill_schedule(text,timestamp with time zone,timestamp with time zone,text) from public;
+grant execute on function tasker.backfill_schedule(text,timestamp with time zone,timestamp with time zone,text) to tasker_admin, tasker_operator;
+
 CREATE OR REPLACE FUNCTION tasker.cancel_bulk_job(job_uuid uuid)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -1961,6 +2350,44 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION tasker.create_schedule(name text, cron text, template_name text, namespace text DEFAULT 'default'::text, context jsonb DEFAULT '{}'::jsonb, timezone text DEFAULT 'UTC'::text, catch_up text DEFAULT 'one'::text, version text DEFAULT NULL::text)
+ RETURNS tasker.schedule
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now timestamptz := tasker._now();
+  v_schedule tasker.schedules;
+begin
+  perform tasker._require_may(create_schedule.namespace, 'create');
+  v_schedule.namespace_id := tasker._require_namespace(create_schedule.namespace);
+  perform tasker._require_schedule_name(create_schedule.name);
+  perform tasker._require_known('catch_up', create_schedule.catch_up, array['none', 'one', 'all']);
+  perform tasker._raise_refused(tasker._cron_problem(coalesce(create_schedule.cron, '')));
+  perform tasker._require_schedulable(create_schedule.namespace, create_schedule.template_name, create_schedule.version, create_schedule.context);
+  -- The dearest check: the view reads every zone there is.
+  v_schedule.timezone := tasker._known_timezone(create_schedule.timezone);
+  v_schedule.next_at := tasker._next_cron(create_schedule.cron, v_schedule.timezone, v_now);
+  insert into tasker.schedules as s (
+    schedule_uuid, namespace_id, name, cron, timezone, template_name, template_version, context, catch_up, created_by, created_at, next_at, open_times)
+  values (
+    (tasker._task_uuids(1, v_now))[1], v_schedule.namespace_id, create_schedule.name, create_schedule.cron, v_schedule.timezone, create_schedule.template_name,
+    create_schedule.version, create_schedule.context, create_schedule.catch_up, tasker._actor(), v_now, v_schedule.next_at,
+    tstzmultirange(tstzrange(null, v_schedule.next_at)))
+  on conflict on constraint schedule_name_is_unique do nothing
+  returning s.* into v_schedule;
+  if not found then
+    perform tasker._raise('23505', format('there is a schedule %s in namespace %s', create_schedule.name, create_schedule.namespace), null,
+      'Delete it first, or give another name; tasker.list_schedules() shows it.');
+  end if;
+  return tasker._shown_schedule(v_schedule, create_schedule.namespace);
+end
+$function$;
+comment on function tasker.create_schedule(text,text,text,text,jsonb,text,text,text) is 'Creates a schedule: from now on maintenance creates a task of the template, the newest version unless one is named, whenever the cron expression is due in the time zone, with the rights that the caller has then. Of times that were missed, catch_up runs none, the last one (one), or all. Errors: TK003, TK004, TK015, TK021, TK022, 23505, 22023.';
+revoke all on function tasker.create_schedule(text,text,text,text,jsonb,text,text,text) from public;
+grant execute on function tasker.create_schedule(text,text,text,text,jsonb,text,text,text) to tasker_admin, tasker_operator;
+
 CREATE OR REPLACE FUNCTION tasker.dead_letter_stats()
  RETURNS TABLE(namespace text, reason text, resolution text, dead_letters bigint, oldest_opened_at timestamp with time zone, newest_opened_at timestamp with time zone)
  LANGUAGE plpgsql
@@ -1978,6 +2405,22 @@ begin
     order by n.name, d.reason, d.resolution;
 end
 $function$;
+
+CREATE OR REPLACE FUNCTION tasker.delete_schedule(name text, namespace text DEFAULT 'default'::text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_schedule constant tasker.schedules := tasker._lock_schedule(delete_schedule.namespace, delete_schedule.name);
+begin
+  delete from tasker.schedules s where s.schedule_uuid = v_schedule.schedule_uuid;
+end
+$function$;
+comment on function tasker.delete_schedule(text,text) is 'Deletes a schedule; the tasks that it created stay and go on. Errors: TK004.';
+revoke all on function tasker.delete_schedule(text,text) from public;
+grant execute on function tasker.delete_schedule(text,text) to tasker_admin, tasker_operator;
 
 CREATE OR REPLACE FUNCTION tasker.extend_leases(worker_id text, steps jsonb, lease interval DEFAULT '00:00:30'::interval)
  RETURNS TABLE(step_uuid uuid, verdict text)
@@ -2146,6 +2589,7 @@ begin
       else 'no live worker serves ' || array_to_string(v_unserved[1:10], ', ') || '; tasker.list_workers() shows who lives' end;
   return query select e.name, e.ok, e.detail from tasker._events_health() e;
   return query select s.name, s.ok, s.detail from tasker._statistics_health() s;
+  return query select 'schedules', s.ok, s.detail from tasker._schedules_health(tasker._now()) s;
   return query select 'maintenance', m.ok, m.detail from tasker._maintenance_health(tasker._now()) m;
 end
 $function$;
@@ -2355,6 +2799,23 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION tasker.list_schedules(namespace text DEFAULT NULL::text)
+ RETURNS SETOF tasker.schedule
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select r.*
+  from tasker.schedules s
+  join tasker.namespaces n on n.namespace_id = s.namespace_id
+  cross join lateral tasker._shown_schedule(s, n.name) r
+  where (list_schedules.namespace is null or n.name = list_schedules.namespace) and tasker._may(n.name, 'read')
+  order by n.name, s.name
+$function$;
+comment on function tasker.list_schedules(text) is 'Lists the schedules of a namespace, or of all, by namespace and name: when each is due next, what came of its last time, who paused it.';
+revoke all on function tasker.list_schedules(text) from public;
+grant execute on function tasker.list_schedules(text) to tasker_admin, tasker_operator, tasker_reader;
+
 CREATE OR REPLACE FUNCTION tasker.list_tasks(namespace text DEFAULT NULL::text, template_name text DEFAULT NULL::text, states text[] DEFAULT NULL::text[], tags text[] DEFAULT NULL::text[], context_contains jsonb DEFAULT NULL::jsonb, created_after timestamp with time zone DEFAULT NULL::timestamp with time zone, created_before timestamp with time zone DEFAULT NULL::timestamp with time zone, after uuid DEFAULT NULL::uuid, "limit" integer DEFAULT 50)
  RETURNS SETOF tasker.task
  LANGUAGE plpgsql
@@ -2470,6 +2931,26 @@ begin
   return found;
 end
 $function$;
+
+CREATE OR REPLACE FUNCTION tasker.pause_schedule(name text, namespace text DEFAULT 'default'::text, reason text DEFAULT NULL::text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_schedule constant tasker.schedules := tasker._lock_schedule(pause_schedule.namespace, pause_schedule.name);
+begin
+  perform tasker._require_reason(pause_schedule.reason);
+  update tasker.schedules s
+  set paused_at = tasker._now(), paused_by = tasker._actor(), pause_reason = pause_schedule.reason
+  where s.schedule_uuid = v_schedule.schedule_uuid and s.paused_at is null;
+  return found;
+end
+$function$;
+comment on function tasker.pause_schedule(text,text,text) is 'Pauses a schedule: it creates no tasks until it is resumed. True when this call paused it, false when it was paused already. Errors: TK004, 22023.';
+revoke all on function tasker.pause_schedule(text,text,text) from public;
+grant execute on function tasker.pause_schedule(text,text,text) to tasker_admin, tasker_operator;
 
 CREATE OR REPLACE FUNCTION tasker.pause_task(task_uuid uuid, reason text DEFAULT NULL::text)
  RETURNS boolean
@@ -2683,6 +3164,27 @@ begin
   return true;
 end
 $function$;
+
+CREATE OR REPLACE FUNCTION tasker.resume_schedule(name text, namespace text DEFAULT 'default'::text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_schedule constant tasker.schedules := tasker._lock_schedule(resume_schedule.namespace, resume_schedule.name);
+begin
+  -- What maintenance could not do, which is why it pauses a schedule, must work now.
+  perform tasker._next_cron(v_schedule.cron, v_schedule.timezone, tasker._now());
+  update tasker.schedules s
+  set paused_at = null, paused_by = null, pause_reason = null
+  where s.schedule_uuid = v_schedule.schedule_uuid and s.paused_at is not null;
+  return found;
+end
+$function$;
+comment on function tasker.resume_schedule(text,text) is 'Resumes a paused schedule; what it does about the times missed meanwhile is its catch_up. True when this call resumed it, false when it was not paused. Errors: TK004, 22023 for a time zone that the server has no more.';
+revoke all on function tasker.resume_schedule(text,text) from public;
+grant execute on function tasker.resume_schedule(text,text) to tasker_admin, tasker_operator;
 
 CREATE OR REPLACE FUNCTION tasker.resume_task(task_uuid uuid)
  RETURNS boolean

@@ -56,6 +56,12 @@ pub(crate) enum Error {
     /// A row holds a name that the state machines don't know.
     #[error(transparent)]
     UnknownName(#[from] tasker_rules::UnknownName),
+    /// A stored cron expression can't be read.
+    #[error(transparent)]
+    CronUnreadable(#[from] tasker_rules::cron::CronError),
+    /// The server has no time zone of this name.
+    #[error("time zone {0} is not known here")]
+    ZoneUnknown(String),
     /// A time that PostgreSQL can't hold, or that lies before 1970.
     #[error("the time is out of range")]
     TimeOutOfRange,
@@ -101,10 +107,15 @@ impl From<Error> for ErrorReport {
                 PgSqlErrorCode::ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE,
                 "Step numbers run from 1 to 1048575.",
             ),
+            Error::ZoneUnknown(_) => (
+                PgSqlErrorCode::ERRCODE_INVALID_PARAMETER_VALUE,
+                "The view pg_timezone_names lists the time zones of this server.",
+            ),
             Error::TemplateGone(_)
             | Error::TemplateUnreadable { .. }
             | Error::StepGone { .. }
             | Error::UnknownName(_)
+            | Error::CronUnreadable(_)
             | Error::SchemaUnusable { .. } => (
                 PgSqlErrorCode::ERRCODE_DATA_CORRUPTED,
                 "The tables of the schema tasker are written by its functions only.",

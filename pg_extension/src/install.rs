@@ -14,6 +14,10 @@ extension_sql_file!(
         clock::_now,
         clock::_set_now,
         clock::_next_xid,
+        cron::_cron_problem,
+        cron::_cron_times,
+        cron::_last_cron,
+        cron::_next_cron,
         engine::access::_checked_namespace,
         engine::evaluate::_evaluate,
         engine::fail::_time_out,
@@ -134,7 +138,12 @@ extension_sql_file!(
     "../../sql/675_statistics.sql",
     requires = ["670_fold_statistics"]
 );
-extension_sql_file!("../../sql/690_bulk.sql", requires = ["675_statistics"]);
+extension_sql_file!("../../sql/680_schedules.sql", requires = ["675_statistics"]);
+extension_sql_file!(
+    "../../sql/685_run_schedules.sql",
+    requires = ["680_schedules"]
+);
+extension_sql_file!("../../sql/690_bulk.sql", requires = ["685_run_schedules"]);
 extension_sql_file!("../../sql/700_maintenance.sql", requires = ["690_bulk"]);
 extension_sql_file!(
     "../../sql/705_lifecycle.sql",

@@ -13,6 +13,7 @@
 mod actor;
 mod clock;
 mod compiled;
+mod cron;
 mod edition;
 mod engine;
 mod error;

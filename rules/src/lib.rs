@@ -7,6 +7,7 @@
 //! - [`template`]: what a user writes, and its checks; [`finding`]: what the checks say
 //! - [`graph`]: a template compiled to numbered steps
 //! - [`retry`]: how long to wait after a failure
+//! - [`cron`]: cron expressions, and the moments they name in a time zone
 //! - [`rounds`]: which jobs of maintenance failed, and when each is tried again
 //! - [`histogram`]: durations counted in bins, and their percentiles
 //! - [`schema`]: JSON Schemas of contexts and results
@@ -19,6 +20,7 @@ mod named;
 mod nearest;
 mod path;
 
+pub mod cron;
 pub mod error_code;
 pub mod finding;
 pub mod graph;

@@ -19,6 +19,7 @@
 //! - [`releases`]: databases of versions that were released
 //! - [`mix`]: a bit of everything that callers do
 //! - [`partitions`]: the partitions as the catalogue shows them
+//! - [`schedules`]: schedules in a scenario
 //! - [`tokens`]: SQL cut into tokens
 //!
 //! `TASKER_TEST_PG_BIN` names the bin folder of the PostgreSQL to test on; without it, it is the project's private install.
@@ -42,6 +43,7 @@ pub mod partitions;
 mod program;
 pub mod releases;
 pub mod scenario;
+pub mod schedules;
 mod signals;
 mod stage;
 mod stamp;

@@ -90,6 +90,9 @@ async fn filled(own: &OwnCluster, client: &Client) -> anyhow::Result<Tasks> {
     sqlx::query("select tasker.grant_namespace('tenant_of_a_dump', 'example', 'read')")
         .execute(client.pool())
         .await?;
+    sqlx::query("select tasker.create_schedule('kept', '@yearly', 'linear_workflow', 'example')")
+        .execute(client.pool())
+        .await?;
     Ok(Tasks {
         finished,
         running,

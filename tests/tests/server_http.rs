@@ -206,3 +206,23 @@ async fn a_server_told_to_stop_ends_in_good_order() -> anyhow::Result<()> {
     assert!(status.success(), "{}", server.program.log());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_server_is_ready_while_a_schedule_is_in_trouble_and_its_health_names_it()
+-> anyhow::Result<()> {
+    let (database, server) = stage().await?;
+    for change in [
+        "select tasker.create_schedule('nightly', '@daily', 'linear_workflow', 'example')",
+        "update tasker.schedules set last_problem = '{\"code\": \"TK003\", \"message\": \"m\"}'",
+    ] {
+        sqlx::query(change).execute(database.pool()).await?;
+    }
+    assert_eq!(server.get("/health/ready").await?.status, 200);
+    let health = server.get("/health").await?;
+    assert_eq!(health.status, 503);
+    assert!(
+        health.body.to_string().contains("nightly in namespace"),
+        "{health:?}"
+    );
+    Ok(())
+}

@@ -15,14 +15,17 @@ const ROLES: [&str; 5] = [
 /// Who may call what; columns in the order of [`ROLES`]. A public function that isn't named here fails the tests: give it its line.
 const GRANTS: &str = "
     apply_to_tasks          admin operator -      -      -
+    backfill_schedule       admin operator -      -      -
     cancel_bulk_job         admin operator -      -      -
     cancel_task             admin operator -      -      -
     claim_steps             admin -        -      worker -
     complete_step           admin -        -      worker -
     complete_step_manually  admin operator -      -      -
+    create_schedule         admin operator -      -      -
     create_task             admin operator client -      -
     create_tasks            admin operator client -      -
     dead_letter_stats       admin operator -      -      reader
+    delete_schedule         admin operator -      -      -
     end_of_events           admin operator client -      reader
     explain_task            admin operator client -      reader
     extend_leases           admin -        -      worker -
@@ -41,12 +44,14 @@ const GRANTS: &str = "
     list_events             admin operator client -      reader
     list_namespace_grants   admin -        -      -      -
     list_namespaces         admin operator -      -      reader
+    list_schedules          admin operator -      -      reader
     list_steps              admin operator client -      reader
     list_tasks              admin operator client -      reader
     list_templates          admin operator client -      reader
     list_workers            admin operator -      -      reader
     open_dead_letter        admin operator -      -      -
     pause_namespace         admin operator -      -      -
+    pause_schedule          admin operator -      -      -
     pause_task              admin operator -      -      -
     queue_stats             admin operator -      -      reader
     register_template       admin -        -      -      -
@@ -56,6 +61,7 @@ const GRANTS: &str = "
     resolve_dead_letter     admin operator -      -      -
     resolve_step            admin operator -      -      -
     resume_namespace        admin operator -      -      -
+    resume_schedule         admin operator -      -      -
     resume_task             admin operator -      -      -
     retire_template         admin -        -      -      -
     retire_worker           admin operator -      -      -

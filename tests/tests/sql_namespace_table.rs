@@ -17,14 +17,17 @@ use tasker_tests::scenario::{failed, refusal};
 /// `theirs` in a call is the namespace; what is in braces is a key of something in it. A public function that isn't named here fails the tests: give it its line.
 const TABLE: &str = r#"
     apply_to_tasks          operate refused  ('{"namespace": "theirs"}', 'cancel')
+    backfill_schedule       operate hidden   ('s', '2030-01-01 00:30+00', '2030-01-01 00:40+00', 'theirs')
     cancel_bulk_job         operate unseen   ({job})
     cancel_task             operate hidden   ({running})
     claim_steps             work    refused  ('w', '{theirs}')
     complete_step           work    hidden   ({held}, 1, '1')
     complete_step_manually  operate hidden   ({held}, '1')
+    create_schedule         create  refused  ('other', '@daily', 'one', 'theirs')
     create_task             create  refused  ('one', 'theirs')
     create_tasks            create  refused  ('[{"template_name": "one", "namespace": "theirs"}]')
     dead_letter_stats       read    left_out ()
+    delete_schedule         operate hidden   ('s', 'theirs')
     end_of_events           -       -        ()
     explain_task            read    hidden   ({running})
     extend_leases           work    hidden   ('w', '[{"step_uuid": "{held}", "attempt": 1}]')
@@ -46,12 +49,14 @@ const TABLE: &str = r#"
     list_events             read    hidden   (task_uuid => {running})
     list_namespace_grants   -       -        ()
     list_namespaces         read    left_out ()
+    list_schedules          read    left_out ()
     list_steps              read    hidden   ({running})
     list_tasks              read    left_out ()
     list_templates          read    left_out ()
     list_workers            read    left_out ()
     open_dead_letter        operate hidden   ({running}, 'r')
     pause_namespace         operate refused  ('theirs')
+    pause_schedule          operate hidden   ('s', 'theirs')
     pause_task              operate hidden   ({running})
     queue_stats             read    left_out ()
     register_template       operate refused  ('{"name": "two", "namespace_name": "theirs", "version": "1.0.0", "steps": []}'::jsonb)
@@ -62,6 +67,7 @@ const TABLE: &str = r#"
     resolve_dead_letter     operate hidden   ({letter}, 'manually_resolved')
     resolve_step            operate hidden   ({failed_step})
     resume_namespace        operate refused  ('theirs')
+    resume_schedule         operate hidden   ('s', 'theirs')
     resume_task             operate hidden   ({paused})
     retire_template         operate hidden   ('one', 'theirs')
     retire_worker           operate hidden   ('w_theirs')
@@ -152,6 +158,10 @@ async fn fill(sql: &mut Scenario, namespace: &str) -> anyhow::Result<Keys> {
             r#"select job_uuid::text from tasker.apply_to_tasks('{{"namespace": "{namespace}", "states": ["cancelled"]}}', 'rerun', dry_run => false)"#
         ))
         .await?;
+    sql.run(&format!(
+        "select tasker.create_schedule('s', '* * * * *', 'one', '{namespace}')"
+    ))
+    .await?;
     sql.run(&format!(
         "select tasker.register_worker('w_{namespace}', '{{{namespace}}}', '{{}}', 'rust', '1')"
     ))

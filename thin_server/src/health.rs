@@ -32,9 +32,9 @@ pub(crate) async fn live() -> Json<Status> {
 
 /// Requests can be served: the database answers and everything it needs is there.
 pub(crate) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Health>) {
-    // A server can take requests while nobody serves the tasks, does the maintenance or reads the feed.
+    // A server can take requests while nobody serves the tasks, does the maintenance or reads the feed, and while a schedule is in trouble.
     answer(&state, "ready", "not_ready", |check| {
-        !["workers", "maintenance", "events"].contains(&check.name.as_str())
+        !["workers", "maintenance", "events", "schedules"].contains(&check.name.as_str())
     })
     .await
 }
