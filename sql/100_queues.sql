@@ -1,5 +1,5 @@
 -- Namespaces and their PGMQ queues: is PGMQ there, is it new enough, does the namespace's queue exist.
--- Not here: the statements on a queue's table, which are prepared and kept by the library (queue.rs), and what a claim decides (500).
+-- Not here: the statements on a queue's table, which are prepared and kept by the library (queue/), and what a claim decides (500).
 
 create function tasker._pgmq_version() returns text
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
@@ -42,13 +42,14 @@ begin
   if to_regclass(format('pgmq.%I', 'q_' || p_queue_name)) is null then
     perform pgmq.create(p_queue_name);
   end if;
-  -- A message that is hidden or replaced stays on its page, where only what changes is logged.
-  execute format('alter table pgmq.%I set (fillfactor = 45)', 'q_' || p_queue_name);
-  -- Claims walk the messages by the time from which they are visible, by PGMQ's own index; only those of another priority than 0 are in this one.
+  -- A message that is hidden or replaced stays on its page, where only what changes is logged: there is room for it twice more, while older versions of it may still be seen.
+  execute format('alter table pgmq.%I set (fillfactor = 30)', 'q_' || p_queue_name);
+  -- Claims walk the messages by the time from which they are visible, by PGMQ's own index; only those of another priority than 0 are in this one. It is on the headers, so that a row
+  -- that takes over another message changes nothing that is indexed.
   execute format(
     $index$create index if not exists %I on pgmq.%I
-      ((case when message ->> 'priority' ~ '^-?[0-9]{1,9}$' then (message ->> 'priority')::integer end) desc, vt) where message ->> 'priority' <> '0'$index$,
-    'q_' || p_queue_name || '_priority_idx', 'q_' || p_queue_name);
+      ((case when headers ->> 'priority' ~ '^-?[0-9]{1,9}$' then (headers ->> 'priority')::integer end) desc, vt) where headers ->> 'priority' <> '0'$index$,
+    'q_' || p_queue_name || '_headers_idx', 'q_' || p_queue_name);
 end
 $function$;
 comment on function tasker._make_queue(text) is 'Makes a queue with the index that claims walk, where either is missing (TK030).';

@@ -121,7 +121,7 @@ begin
     perform tasker._raise_refused(tasker._time_out(v_late.step_uuids, v_late.errors, v_now, extend_leases.worker_id));
   end if;
   for v_queue in
-    select d.queue_name, array_agg(c.msg_id order by c.msg_id) as msg_ids, array_agg(c.lease_until order by c.msg_id) as visible_at
+    select d.queue_name, array_agg(c.msg_id order by c.msg_id) as msg_ids, array_agg(tasker._hidden_until(c.lease_until) order by c.msg_id) as visible_at
     from unnest(v_verdicts) c
     cross join lateral tasker._step_definitions(array[c.template_id], array[tasker._number_of(c.step_uuid)]) d
     where c.verdict = 'held'

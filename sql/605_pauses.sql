@@ -6,12 +6,12 @@
 create function tasker._visible_at(p_state text, p_paused_at timestamptz, p_retry_at timestamptz, p_lease_expires_at timestamptz, p_now timestamptz) returns timestamptz
 language plpgsql immutable parallel safe set search_path = pg_catalog, pg_temp as $function$
 begin
-  return case when p_state = 'in_progress' then p_lease_expires_at when p_paused_at is not null then 'infinity' when p_state = 'waiting_for_retry' then p_retry_at
+  return case when p_state = 'in_progress' then tasker._hidden_until(p_lease_expires_at) when p_paused_at is not null then 'infinity' when p_state = 'waiting_for_retry' then p_retry_at
     else p_now end;
 end
 $function$;
 comment on function tasker._visible_at(text, timestamptz, timestamptz, timestamptz, timestamptz) is
-  'From when on the message of a live step is visible: when its lease or its delay ends, else now; infinity while its task is paused.';
+  'From when on the message of a live step is visible: when the second of its lease''s end or its delay is over, else now; infinity while its task is paused.';
 
 create function tasker._mark_steps(p_task_uuid uuid, p_namespace_id integer, p_paused_at timestamptz, p_now timestamptz) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$

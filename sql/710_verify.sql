@@ -120,7 +120,7 @@ begin
     return query execute format($query$
       with sent as (
         select (m.message ->> 'step_uuid')::uuid as step_uuid, count(*) as messages, min(m.msg_id) as msg_id, max(m.vt) as visible_at
-        from pgmq.%I m
+        from pgmq.%1$I m
         where m.message ->> 'step_uuid' ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$'
         group by 1
       ), live as (
@@ -137,6 +137,13 @@ begin
       where coalesce(l.step_uuid, s.step_uuid) > $1 and coalesce(l.step_uuid, s.step_uuid) <= $2
         and (l.step_uuid is null or s.messages is distinct from 1 or s.msg_id is distinct from l.msg_id)
       union all
+      select 4, tasker._task_of(l.step_uuid), l.step_uuid, format('its message says priority %%s and is served by %%s', coalesce(m.priority, '0'), coalesce(m.served_by, '0'))
+      from live l
+      cross join lateral (
+        select m.message ->> 'priority' as priority, m.headers ->> 'priority' as served_by from pgmq.%1$I m where m.msg_id = l.msg_id
+      ) m
+      where coalesce(m.priority, '0') <> coalesce(m.served_by, '0')
+      union all
       select 7, tasker._task_of(l.step_uuid), l.step_uuid,
         case when l.paused_at is null then 'its message is hidden for ever, and its task is not paused' else 'its message is shown, and its task is paused' end
       from live l
@@ -148,7 +155,7 @@ begin
 end
 $function$;
 comment on function tasker._verify_messages(uuid, uuid) is
-  'Invariant 4: a live step has exactly one message, any other none; and of 7, that a message is hidden for ever exactly while its task is paused.';
+  'Invariant 4: a live step has exactly one message, served by the priority that it says, any other none; and of 7, that a message is hidden for ever exactly while its task is paused.';
 
 create function tasker._verify_pauses(p_from uuid, p_to uuid) returns setof tasker.violation
 language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$

@@ -219,6 +219,32 @@ begin
 end
 $registered$;
 
+-- The index on priorities is on the messages' headers. Nobody writes into a queue until that is done: what is sent has its headers from here on.
+do $queues$
+declare
+  v_queue text;
+begin
+  for v_queue in
+    select 'q_' || n.queue_name from tasker.namespaces n
+    where pg_catalog.to_regclass(pg_catalog.format('pgmq.%I', 'q_' || n.queue_name)) is not null
+    order by 1
+  loop
+    execute pg_catalog.format('lock table pgmq.%I in access exclusive mode', v_queue);
+    execute pg_catalog.format('alter table pgmq.%I set (fillfactor = 30)', v_queue);
+    execute pg_catalog.format(
+      $index$create index if not exists %I on pgmq.%I
+        ((case when headers ->> 'priority' ~ '^-?[0-9]{1,9}$' then (headers ->> 'priority')::integer end) desc, vt) where headers ->> 'priority' <> '0'$index$,
+      v_queue || '_headers_idx', v_queue);
+    execute pg_catalog.format(
+      $headers$update pgmq.%I
+        set headers = coalesce(headers, '{}') || pg_catalog.jsonb_build_object('priority', message -> 'priority')
+        where message ->> 'priority' <> '0' and headers ->> 'priority' is distinct from message ->> 'priority'$headers$,
+      v_queue);
+    execute pg_catalog.format('drop index if exists pgmq.%I', v_queue || '_priority_idx');
+  end loop;
+end
+$queues$;
+
 -- The functions, as pg_extension/upgrade-script writes them. What is below is not edited.
 
 drop function if exists tasker._event_rows(tasker._stored_event[],tasker._event_cursor,integer,uuid,integer,text);
@@ -744,6 +770,13 @@ $function$;
 comment on function tasker._gauged(text) is 'A state if those in it are counted: it is neither terminal nor pending.';
 revoke all on function tasker._gauged(text) from public;
 
+CREATE OR REPLACE FUNCTION tasker._hidden_until(lease_expires_at timestamp with time zone)
+ RETURNS timestamp with time zone
+ LANGUAGE c
+ IMMUTABLE PARALLEL SAFE STRICT
+AS 'MODULE_PATHNAME', $function$_hidden_until_wrapper$function$;
+revoke all on function tasker._hidden_until(timestamp with time zone) from public;
+
 CREATE OR REPLACE FUNCTION tasker._histogram(microseconds bigint[])
  RETURNS bigint[]
  LANGUAGE c
@@ -1081,6 +1114,27 @@ AS $function$
 $function$;
 comment on function tasker._maintenance_jobs() is 'The jobs of maintenance, in the order in which a round does them.';
 revoke all on function tasker._maintenance_jobs() from public;
+
+CREATE OR REPLACE FUNCTION tasker._make_queue(p_queue_name text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform tasker._raise_refused(tasker._pgmq_problem());
+  if to_regclass(format('pgmq.%I', 'q_' || p_queue_name)) is null then
+    perform pgmq.create(p_queue_name);
+  end if;
+  -- A message that is hidden or replaced stays on its page, where only what changes is logged: there is room for it twice more, while older versions of it may still be seen.
+  execute format('alter table pgmq.%I set (fillfactor = 30)', 'q_' || p_queue_name);
+  -- Claims walk the messages by the time from which they are visible, by PGMQ's own index; only those of another priority than 0 are in this one. It is on the headers, so that a row
+  -- that takes over another message changes nothing that is indexed.
+  execute format(
+    $index$create index if not exists %I on pgmq.%I
+      ((case when headers ->> 'priority' ~ '^-?[0-9]{1,9}$' then (headers ->> 'priority')::integer end) desc, vt) where headers ->> 'priority' <> '0'$index$,
+    'q_' || p_queue_name || '_headers_idx', 'q_' || p_queue_name);
+end
+$function$;
 
 CREATE OR REPLACE FUNCTION tasker._may(namespace text, privilege text)
  RETURNS boolean
@@ -2160,6 +2214,69 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION tasker._verify_messages(p_from uuid, p_to uuid)
+ RETURNS SETOF tasker.violation
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_namespace record;
+begin
+  for v_namespace in select n.namespace_id, n.queue_name from tasker.namespaces n order by n.name loop
+    perform tasker._raise_refused(tasker._queue_problem(v_namespace.queue_name));
+    return query execute format($query$
+      with sent as (
+        select (m.message ->> 'step_uuid')::uuid as step_uuid, count(*) as messages, min(m.msg_id) as msg_id, max(m.vt) as visible_at
+        from pgmq.%1$I m
+        where m.message ->> 'step_uuid' ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$'
+        group by 1
+      ), live as (
+        select s.step_uuid, s.state, s.msg_id, s.paused_at
+        from tasker.steps s
+        join tasker.templates x on x.template_id = s.template_id
+        where x.namespace_id = $3 and s.step_uuid > $1 and s.step_uuid <= $2 and s.state in ('enqueued', 'in_progress', 'waiting_for_retry')
+      )
+      select 4, tasker._task_of(coalesce(l.step_uuid, s.step_uuid)), coalesce(l.step_uuid, s.step_uuid),
+        case when l.step_uuid is null then 'a message for a step that is not live'
+          else format('%%s with %%s messages, msg_id %%s against %%s', l.state, coalesce(s.messages, 0), l.msg_id, s.msg_id) end
+      from live l
+      full join sent s on s.step_uuid = l.step_uuid
+      where coalesce(l.step_uuid, s.step_uuid) > $1 and coalesce(l.step_uuid, s.step_uuid) <= $2
+        and (l.step_uuid is null or s.messages is distinct from 1 or s.msg_id is distinct from l.msg_id)
+      union all
+      select 4, tasker._task_of(l.step_uuid), l.step_uuid, format('its message says priority %%s and is served by %%s', coalesce(m.priority, '0'), coalesce(m.served_by, '0'))
+      from live l
+      cross join lateral (
+        select m.message ->> 'priority' as priority, m.headers ->> 'priority' as served_by from pgmq.%1$I m where m.msg_id = l.msg_id
+      ) m
+      where coalesce(m.priority, '0') <> coalesce(m.served_by, '0')
+      union all
+      select 7, tasker._task_of(l.step_uuid), l.step_uuid,
+        case when l.paused_at is null then 'its message is hidden for ever, and its task is not paused' else 'its message is shown, and its task is paused' end
+      from live l
+      join sent s on s.step_uuid = l.step_uuid
+      where case when l.paused_at is null then s.visible_at = 'infinity' else l.state <> 'in_progress' and s.visible_at <> 'infinity' end
+      $query$, 'q_' || v_namespace.queue_name)
+    using p_from, p_to, v_namespace.namespace_id;
+  end loop;
+end
+$function$;
+comment on function tasker._verify_messages(uuid,uuid) is 'Invariant 4: a live step has exactly one message, served by the priority that it says, any other none; and of 7, that a message is hidden for ever exactly while its task is paused.';
+
+CREATE OR REPLACE FUNCTION tasker._visible_at(p_state text, p_paused_at timestamp with time zone, p_retry_at timestamp with time zone, p_lease_expires_at timestamp with time zone, p_now timestamp with time zone)
+ RETURNS timestamp with time zone
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return case when p_state = 'in_progress' then tasker._hidden_until(p_lease_expires_at) when p_paused_at is not null then 'infinity' when p_state = 'waiting_for_retry' then p_retry_at
+    else p_now end;
+end
+$function$;
+comment on function tasker._visible_at(text,timestamp with time zone,timestamp with time zone,timestamp with time zone,timestamp with time zone) is 'From when on the message of a live step is visible: when the second of its lease''s end or its delay is over, else now; infinity while its task is paused.';
+
 CREATE OR REPLACE FUNCTION tasker._walk_live_steps(p_limit integer, p_now timestamp with time zone, OUT step_uuids uuid[], OUT clocked_task_uuids uuid[])
  RETURNS record
  LANGUAGE plpgsql
@@ -2480,7 +2597,7 @@ begin
     perform tasker._raise_refused(tasker._time_out(v_late.step_uuids, v_late.errors, v_now, extend_leases.worker_id));
   end if;
   for v_queue in
-    select d.queue_name, array_agg(c.msg_id order by c.msg_id) as msg_ids, array_agg(c.lease_until order by c.msg_id) as visible_at
+    select d.queue_name, array_agg(c.msg_id order by c.msg_id) as msg_ids, array_agg(tasker._hidden_until(c.lease_until) order by c.msg_id) as visible_at
     from unnest(v_verdicts) c
     cross join lateral tasker._step_definitions(array[c.template_id], array[tasker._number_of(c.step_uuid)]) d
     where c.verdict = 'held'

@@ -9,10 +9,15 @@ use pgrx::pg_sys::{self, Oid};
 
 /// What stands for the edition; invalid without the extension.
 pub(crate) fn edition() -> Oid {
-    // 0.1.0 has no such type: until it is upgraded, only dropping the extension changes anything.
+    // Without that type, until it is upgraded, only dropping the extension changes anything.
     relation(c"_edition")
         .or_else(|| relation(c"templates"))
         .unwrap_or(pg_sys::InvalidOid)
+}
+
+/// Whether the objects are those of 0.1.0, which alone has no such type.
+pub(crate) fn is_0_1_0() -> bool {
+    relation(c"_edition").is_none()
 }
 
 /// The table or row type of a name in the schema `tasker`, if the database has it. To be asked before a statement names what a supported older version lacks.

@@ -61,6 +61,7 @@ extension_sql_file!(
         namespace_grants::_open_namespaces,
         payloads::_context_problem,
         payloads::_payload_problem,
+        queue::message::_hidden_until,
         queue::_queue_send,
         queue::_queue_set_visible_at,
         queue::_queue_delete,

@@ -51,6 +51,11 @@ impl Counting {
         &mut self.worker
     }
 
+    /// Another session, whose work isn't to be counted.
+    pub async fn another(&self) -> anyhow::Result<PgConnection> {
+        Ok(PgConnection::connect(&self.own.url()).await?)
+    }
+
     /// Goes on in a new session, with no plan kept.
     pub async fn reconnect(&mut self) -> anyhow::Result<()> {
         // What a session that ends has not reported yet would come at some later moment.
@@ -218,6 +223,16 @@ impl Counting {
         Ok(sqlx::query_scalar(query)
             .fetch_one(&mut self.counter)
             .await?)
+    }
+
+    /// How many rows of a queue were updated so far, and how many of them stayed on their page without a change of an index.
+    pub async fn queue_updates(&mut self) -> anyhow::Result<[i64; 2]> {
+        self.flush().await?;
+        let query = "select array[n_tup_upd, n_tup_hot_upd] from pg_stat_user_tables where relname = 'q_worker_default_queue'";
+        let updates: Vec<i64> = sqlx::query_scalar(query)
+            .fetch_one(&mut self.counter)
+            .await?;
+        updates.try_into().ok().context("no updates")
     }
 
     /// How often each table that grows with the work was scanned from end to end.

@@ -210,6 +210,51 @@ async fn an_extension_moves_the_lease_and_the_message() -> anyhow::Result<()> {
     sql.verify().await
 }
 
+/// When a lease ends, and from when on its step's message is visible.
+async fn end_and_message(sql: &mut Scenario, step: &Value) -> anyhow::Result<[String; 2]> {
+    let message = "select vt::text from pgmq.q_worker_default_queue";
+    Ok([lease_end(sql, step).await?, sql.value(message).await?])
+}
+
+#[tokio::test]
+async fn a_message_is_hidden_to_the_end_of_the_second_in_which_the_lease_ends() -> anyhow::Result<()>
+{
+    let mut sql =
+        with("{name: two, version: 1.0.0, steps: [{name: a, handler: {callable: t}}, {name: b, handler: {callable: t}, dependencies: [a]}]}").await?;
+    let task = sql.create("'two'").await?;
+    let ends = |end: &str, message: &str| {
+        [end, message].map(|second| format!("2030-01-01 00:00:{second}+00"))
+    };
+    sql.clock(1_001).await?;
+    let a = sql.claim_one().await?;
+    let found = end_and_message(&mut sql, &a).await?;
+    assert_eq!(found, ends("31.001", "32"), "claimed");
+    sql.clock(1_700).await?;
+    extend(&mut sql, &held(&a), "20 seconds").await?;
+    let found = end_and_message(&mut sql, &a).await?;
+    assert_eq!(found, ends("21.7", "22"), "extended");
+    sql.clock(2_500).await?;
+    let answer = sql.finish("w", json!([done(&a, json!(1))]), 1).await?;
+    let b = &answer.claimed[0];
+    let found = end_and_message(&mut sql, b).await?;
+    assert_eq!(found, ends("32.5", "33"), "handed over");
+    sql.run(&format!(
+        "select tasker.pause_task('{task}'), tasker.resume_task('{task}')"
+    ))
+    .await?;
+    let found = end_and_message(&mut sql, b).await?;
+    assert_eq!(found, ends("32.5", "33"), "paused and resumed");
+    sql.run("delete from pgmq.q_worker_default_queue").await?;
+    sql.run("select tasker.run_maintenance()").await?;
+    let found = end_and_message(&mut sql, b).await?;
+    assert_eq!(found, ends("32.5", "33"), "sent again");
+    sql.clock(32_999).await?;
+    assert!(sql.claim("other", 1).await?.is_empty());
+    sql.clock(33_000).await?;
+    assert_eq!(sql.claim_one().await?["attempt"], 2);
+    sql.verify().await
+}
+
 #[tokio::test]
 async fn an_extension_never_goes_past_the_timeout_and_past_it_the_attempt_fails()
 -> anyhow::Result<()> {

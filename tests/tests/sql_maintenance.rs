@@ -214,16 +214,17 @@ async fn the_queue_is_one_that_pgmq_itself_knows_and_reads() -> anyhow::Result<(
         .value("select queue_length from pgmq.metrics('worker_default_queue')")
         .await?;
     assert_eq!(length, 2);
-    let message: Value = sql.value("select message from pgmq.read('worker_default_queue', 0, 10) where message ->> 'priority' = '1'").await?;
+    let read = sql.row("select message, headers from pgmq.read('worker_default_queue', 0, 10) where message ->> 'priority' = '1'").await?;
     let step: String = sql
         .value(&format!(
             "select step_uuid::text from tasker.list_steps('{second}') where name = 'a'"
         ))
         .await?;
     assert_eq!(
-        message,
+        read["message"],
         json!({"task_uuid": second, "step_uuid": step, "attempt": 0, "handler": "t.a", "priority": 1, "correlation_id": second})
     );
+    assert_eq!(read["headers"], json!({"priority": 1}));
     let first: Value = sql.value(&format!("select message from pgmq.q_worker_default_queue where message ->> 'task_uuid' = '{task}'")).await?;
     assert_eq!(first["priority"], 7);
     // What PGMQ hides or archives is out of a claim's sight, and maintenance brings it back.

@@ -144,6 +144,8 @@ async fn a_missing_a_second_and_an_idle_message_are_seen() -> anyhow::Result<()>
         (4, format!("delete from {queue} where {}", of("running", 2))),
         (4, format!("insert into {queue} (vt, message) select vt, message from {queue} where {}", of("fresh", 1))),
         (4, format!("update {queue} set message = jsonb_set(message, '{{step_uuid}}', to_jsonb((select step_uuid from s where reason = 'ended' and number = 1))) where {}", of("fresh", 1))),
+        (4, format!("update {queue} set headers = '{{\"priority\": 5}}' where {}", of("fresh", 1))),
+        (4, format!("update {queue} set message = jsonb_set(message, '{{priority}}', '5') where {}", of("fresh", 1))),
         (4, format!("update tasker.steps set msg_id = msg_id + 1000 where {}", step("fresh", 1))),
         (4, format!("update tasker.steps set msg_id = null where {}", step("fresh", 1))),
     ])

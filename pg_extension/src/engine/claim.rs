@@ -81,7 +81,7 @@ fn claim_from(call: &Call, queue: Queue, taker: &Taker) -> Result<Vec<u128>, Err
     }
     let decisions = leave_busy_tasks(call, decide(call, &met)?)?;
 
-    let lease_until = call.after_ms(taker.lease_ms);
+    let hidden_until = queue::hidden_until(call.after_ms(taker.lease_ms));
     let mut steps = Vec::new();
     let mut changes = Vec::new();
     let mut deltas = Deltas::new();
@@ -93,7 +93,7 @@ fn claim_from(call: &Call, queue: Queue, taker: &Taker) -> Result<Vec<u128>, Err
         match decision {
             Decision::Take(row) => {
                 changes.push(taken_change(&row, &[StepEvent::Start], row.error));
-                visible_at.push((met.msg_id, lease_until));
+                visible_at.push((met.msg_id, hidden_until));
                 steps.push(row.key);
             }
             Decision::Retry(row) => {
@@ -106,7 +106,7 @@ fn claim_from(call: &Call, queue: Queue, taker: &Taker) -> Result<Vec<u128>, Err
                 delta.running += 1;
                 delta.waiting_retry -= 1;
                 delta.cause = Some(TaskEvent::RetryReady);
-                visible_at.push((met.msg_id, lease_until));
+                visible_at.push((met.msg_id, hidden_until));
                 steps.push(row.key);
             }
             Decision::TakeOver(row) => {
@@ -114,7 +114,7 @@ fn claim_from(call: &Call, queue: Queue, taker: &Taker) -> Result<Vec<u128>, Err
                 let mut change = taken_change(&row, &[StepEvent::Start], Some(error));
                 change.metadata = Some(error);
                 changes.push(change);
-                visible_at.push((met.msg_id, lease_until));
+                visible_at.push((met.msg_id, hidden_until));
                 steps.push(row.key);
             }
             Decision::Settle(row, delay_ms) => {
@@ -188,7 +188,7 @@ fn decide_on(call: &Call, msg_id: i64, row: StepRow) -> Result<Decision, Error> 
     }
     Ok(match row.state {
         StepState::InProgress if !has_come(row.lease_expires_at) => {
-            Decision::Hide(row.lease_expires_at)
+            Decision::Hide(row.lease_expires_at.map(queue::hidden_until))
         }
         // An attempt that outlived its lease is left to maintenance, which fails or enqueues it without starting it.
         StepState::Enqueued | StepState::WaitingForRetry | StepState::InProgress

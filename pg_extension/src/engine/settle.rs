@@ -331,7 +331,7 @@ fn sent(call: &Call, ready: &[Ready], taker: Option<&Taker>) -> Result<Vec<Sent>
                 priority: ready.priority,
                 correlation_id: ready.correlation_id,
                 visible_at: if ready.is_handed_over {
-                    call.after_ms(lease_ms)
+                    queue::hidden_until(call.after_ms(lease_ms))
                 } else {
                     ready.row.visible_at(call.now)
                 },

@@ -7,6 +7,7 @@
 //! in an index of ours, so that the rest don't pay for it.
 
 mod floors;
+pub(crate) mod message;
 mod statements;
 
 use std::cell::RefCell;
@@ -21,11 +22,14 @@ use pgrx::{Uuid, pg_extern, spi};
 
 use crate::error::Error;
 use crate::statements::{Session, Statement, session};
-use crate::values::{Json, Plain, Value, int8, names, object};
-use crate::{clock, keys};
+use crate::values::{Value, int8, names};
+use crate::{clock, edition, keys};
+use floors::Floor;
+use message::columns;
+pub(crate) use message::{Message, hidden_until};
 use statements::{
-    ANY_PRIORITISED, DELETE, DUE_AT, MISSING, MISSING_QUEUE, READ_BY_PRIORITY, READ_OLDEST, REUSE,
-    SEND, SET_VISIBLE_AT, STANDING, WAITING_ABOVE_ZERO, WAITING_AT_ZERO, WAITING_BELOW_ZERO,
+    BY_HEADERS, BY_MESSAGE, ByPriority, DELETE, DUE_AT, MISSING, MISSING_QUEUE, REUSE, SEND,
+    SET_VISIBLE_AT,
 };
 
 /// One claim in so many takes the oldest message first, so that a low priority never starves.
@@ -37,39 +41,13 @@ const MAX_COUNTED: usize = 10_000;
 /// Messages that are shown or hidden in one statement, whose time grows with the square of their number.
 const SHOWN_AT_ONCE: usize = 200;
 
-/// A message as the engine sends it.
-pub(crate) struct Message<'a> {
-    pub(crate) task: u128,
-    pub(crate) step: u128,
-    pub(crate) attempt: i32,
-    pub(crate) handler: &'a str,
-    pub(crate) priority: i32,
-    pub(crate) correlation_id: u128,
-    pub(crate) visible_at: TimestampTz,
-}
-
-impl Message<'_> {
-    fn content(&self) -> Json {
-        object(&[
-            ("task_uuid", Plain::Text(&keys::text(self.task))),
-            ("step_uuid", Plain::Text(&keys::text(self.step))),
-            ("attempt", Plain::Number(self.attempt)),
-            ("handler", Plain::Text(self.handler)),
-            ("priority", Plain::Number(self.priority)),
-            (
-                "correlation_id",
-                Plain::Text(&keys::text(self.correlation_id)),
-            ),
-        ])
+/// The statements that look at priorities, in this edition.
+fn by_priority() -> &'static ByPriority {
+    if edition::is_0_1_0() {
+        &BY_MESSAGE
+    } else {
+        &BY_HEADERS
     }
-}
-
-/// The times from which messages are visible, and what is in them.
-fn times_and_contents<'a>(messages: impl Iterator<Item = &'a Message<'a>>) -> [Value; 2] {
-    let (times, contents): (Vec<TimestampTz>, Vec<Option<Json>>) = messages
-        .map(|message| (message.visible_at, Some(message.content())))
-        .unzip();
-    [Value::times(&times), Value::jsons(&contents)]
 }
 
 /// The queue of a namespace.
@@ -91,24 +69,31 @@ thread_local! {
     static CLAIMS: RefCell<HashMap<String, u32>> = RefCell::new(HashMap::new());
 }
 
-/// The queue's table, quoted. A queue that isn't there refuses the call (TK030).
-fn table(session: &Session, queue_name: &str) -> Result<String, Error> {
+/// The queue's table: its object id, and its name, quoted. A queue that isn't there refuses the call (TK030).
+fn found_table(session: &Session, queue_name: &str) -> Result<(pg_sys::Oid, String), Error> {
     let name = format!("q_{queue_name}");
     let c_name = CString::new(name.as_str()).map_err(|_| Error::NameUnusable)?;
     // SAFETY: look-ups in the system's caches by names that end in a zero byte.
-    let exists = unsafe {
+    let found = unsafe {
         let schema = pg_sys::get_namespace_oid(c"pgmq".as_ptr(), true);
-        schema != pg_sys::InvalidOid
-            && pg_sys::get_relname_relid(c_name.as_ptr(), schema) != pg_sys::InvalidOid
+        if schema == pg_sys::InvalidOid {
+            schema
+        } else {
+            pg_sys::get_relname_relid(c_name.as_ptr(), schema)
+        }
     };
-    if !exists {
+    if found == pg_sys::InvalidOid {
         return Err(session.refusal(
             &MISSING_QUEUE,
             "tasker._queue_problem",
             &[Value::text(queue_name)],
         ));
     }
-    Ok(format!("pgmq.{}", spi::quote_identifier(name)))
+    Ok((found, format!("pgmq.{}", spi::quote_identifier(name))))
+}
+
+fn table(session: &Session, queue_name: &str) -> Result<String, Error> {
+    Ok(found_table(session, queue_name)?.1)
 }
 
 fn handlers_value(handlers: Option<&[String]>) -> Value {
@@ -126,7 +111,7 @@ pub(crate) fn send(
     if messages.is_empty() {
         return Ok(Vec::new());
     }
-    let values = times_and_contents(messages.iter());
+    let values = columns(&messages.iter().collect::<Vec<_>>());
     session.rows(&SEND, &table(session, queue_name)?, &values, |row| {
         Ok(row.int8(0))
     })
@@ -142,8 +127,15 @@ pub(crate) fn reuse(
     let mut ordered: Vec<&(i64, Message)> = messages.iter().collect();
     ordered.sort_unstable_by_key(|(id, _)| *id);
     let ids: Vec<i64> = ordered.iter().map(|(id, _)| *id).collect();
-    let [times, contents] = times_and_contents(ordered.iter().map(|(_, message)| message));
-    let values = [times, contents, Value::int8s(&ids), Value::time(now)];
+    let messages: Vec<&Message> = ordered.iter().map(|(_, message)| message).collect();
+    let [times, contents, headers] = columns(&messages);
+    let values = [
+        times,
+        contents,
+        headers,
+        Value::int8s(&ids),
+        Value::time(now),
+    ];
     session.rows(&REUSE, &table(session, queue_name)?, &values, |row| {
         Ok(row.int8(0))
     })
@@ -151,7 +143,7 @@ pub(crate) fn reuse(
 
 /// Whether a queue has messages of another priority than 0, visible or not.
 fn has_prioritised(session: &Session, table: &str) -> Result<bool, Error> {
-    let found = session.rows(&ANY_PRIORITISED, table, &[], |_| Ok(()))?;
+    let found = session.rows(&by_priority().any, table, &[], |_| Ok(()))?;
     Ok(!found.is_empty())
 }
 
@@ -181,32 +173,38 @@ pub(crate) fn read(
     handlers: Option<&[String]>,
     now: TimestampTz,
 ) -> Result<Vec<Met>, Error> {
-    let table = table(session, queue.name)?;
+    let (table_oid, table) = found_table(session, queue.name)?;
     // Asked for each claim, so that they all cost the same.
-    let by_priority = has_prioritised(session, &table)?;
-    let statement = if by_priority && !is_turn_of_the_oldest(queue.name, now) {
-        &READ_BY_PRIORITY
+    let has_prioritised = has_prioritised(session, &table)?;
+    let statement = if has_prioritised && !is_turn_of_the_oldest(queue.name, now) {
+        &by_priority().read
     } else {
-        &READ_OLDEST
+        &by_priority().read_oldest
     };
-    let queue_name = queue.name;
-    let floor = floors::of(queue_name, handlers, now);
     let limit = i32::try_from(count).unwrap_or(i32::MAX);
-    let values = [
-        Value::time(now),
-        handlers_value(handlers),
-        Value::int4(limit),
-        Value::time(floor.from()),
-        Value::text(queue.namespace),
-    ];
-    let mut met = session.rows(statement, &table, &values, |row| {
-        Ok(Met {
-            msg_id: row.int8(0),
-            step: row.optional_text(1).and_then(keys::parse),
-            priority: row.int4(2),
-            visible_at: row.int8(3),
+    let read_from = |floor: &Floor| {
+        let values = [
+            Value::time(now),
+            handlers_value(handlers),
+            Value::int4(limit),
+            Value::time(floor.from()),
+            Value::text(queue.namespace),
+        ];
+        session.rows(statement, &table, &values, |row| {
+            Ok(Met {
+                msg_id: row.int8(0),
+                step: row.optional_text(1).and_then(keys::parse),
+                priority: row.int4(2),
+                visible_at: row.int8(3),
+            })
         })
-    })?;
+    };
+    let mut floor = floors::of_claim(queue.name, table_oid, handlers, now);
+    let mut met = read_from(&floor)?;
+    if floor.is_unchecked() && met.len() < count {
+        floor = floors::of(queue.name, handlers, now);
+        met = read_from(&floor)?;
+    }
     let oldest = met
         .iter()
         .filter(|met| met.priority == 0)
@@ -252,7 +250,9 @@ pub(crate) fn front(
     now: TimestampTz,
 ) -> Result<Option<i32>, Error> {
     let table = table(session, queue.name)?;
-    let standing = session.rows(&STANDING, &table, &[Value::text(queue.namespace)], |row| {
+    let by_priority = by_priority();
+    let namespace = [Value::text(queue.namespace)];
+    let standing = session.rows(&by_priority.standing, &table, &namespace, |row| {
         Ok((row.optional_int4(0).is_some(), row.optional_time(1)))
     })?;
     let Some(&(has_prioritised, None)) = standing.first() else {
@@ -264,9 +264,13 @@ pub(crate) fn front(
         Value::time(now),
     ];
     let statements: &[&Statement] = match (above < 0, has_prioritised) {
-        (true, true) => &[&WAITING_ABOVE_ZERO, &WAITING_AT_ZERO, &WAITING_BELOW_ZERO],
-        (true, false) => &[&WAITING_AT_ZERO],
-        (false, true) => &[&WAITING_ABOVE_ZERO],
+        (true, true) => &[
+            &by_priority.waiting_above_zero,
+            &by_priority.waiting_at_zero,
+            &by_priority.waiting_below_zero,
+        ],
+        (true, false) => &[&by_priority.waiting_at_zero],
+        (false, true) => &[&by_priority.waiting_above_zero],
         (false, false) => &[],
     };
     for statement in statements {

@@ -19,26 +19,85 @@ macro_rules! is_for {
     };
 }
 
-/// A message's priority, as the index on priorities has it.
+/// A message's priority, as the index on priorities has it; `$kept` is the column that it is kept in.
 macro_rules! priority {
-    () => {
-        "(case when m.message ->> 'priority' ~ '^-?[0-9]{1,9}$' then (m.message ->> 'priority')::pg_catalog.int4 end)"
+    ($kept:literal) => {
+        concat!(
+            "(case when m.",
+            $kept,
+            " ->> 'priority' ~ '^-?[0-9]{1,9}$' then (m.",
+            $kept,
+            " ->> 'priority')::pg_catalog.int4 end)"
+        )
+    };
+}
+
+/// What the index on priorities holds.
+macro_rules! is_prioritised {
+    ($kept:literal) => {
+        concat!("m.", $kept, " ->> 'priority' <> '0'")
+    };
+}
+
+/// All other messages.
+macro_rules! is_at_zero {
+    ($kept:literal) => {
+        concat!("coalesce(m.", $kept, " ->> 'priority', '0') = '0'")
     };
 }
 
 /// Messages of one side of zero, by priority and then by age.
 macro_rules! read_prioritised {
-    ($side:literal) => {
+    ($kept:literal, $side:literal) => {
         concat!(
-            "select m.msg_id, m.vt, m.message from (select m.msg_id, m.vt, m.message from {} m where m.message ->> 'priority' <> '0' and ",
-            priority!(),
+            "select m.msg_id, m.message, m.priority, m.vt from (select m.msg_id, m.message, ",
+            priority!($kept),
+            " as priority, m.vt from {} m where ",
+            is_prioritised!($kept),
+            " and ",
+            priority!($kept),
             " ",
             $side,
             " 0 and m.vt <= $1 and ",
             is_for!("$2"),
             " order by ",
-            priority!(),
+            priority!($kept),
             " desc, m.vt limit $3 for update skip locked) m"
+        )
+    };
+}
+
+macro_rules! any_prioritised {
+    ($kept:literal) => {
+        concat!(
+            "select 1 from {} m where ",
+            is_prioritised!($kept),
+            " order by ",
+            priority!($kept),
+            " desc, m.vt limit 1"
+        )
+    };
+}
+
+/// The highest priority of visible messages of one side of zero, where it is higher than `$1`.
+macro_rules! waiting {
+    ($kept:literal, $side:literal) => {
+        concat!(
+            "select ",
+            priority!($kept),
+            " from {} m where ",
+            is_prioritised!($kept),
+            " and ",
+            priority!($kept),
+            " ",
+            $side,
+            " 0 and ",
+            priority!($kept),
+            " > $1 and m.vt <= $3 and ",
+            is_for!("$2"),
+            " order by ",
+            priority!($kept),
+            " desc, m.vt limit 1"
         )
     };
 }
@@ -60,88 +119,29 @@ const READ_PARAMETERS: &[pg_sys::Oid] = &[
 
 pub(super) const SEND: Statement = Statement {
     name: "queue_send",
-    text: "insert into {} (vt, message)
-           select s.vt, s.message from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) s(vt, message)
+    text: "insert into {} (vt, message, headers)
+           select s.vt, s.message, s.headers from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) s(vt, message, headers)
            returning msg_id",
     rows: None,
-    parameters: &[pg_sys::TIMESTAMPTZARRAYOID, pg_sys::JSONBARRAYOID],
-};
-
-macro_rules! any_prioritised {
-    () => {
-        concat!(
-            "select 1 from {} m where m.message ->> 'priority' <> '0' order by ",
-            priority!(),
-            " desc, m.vt limit 1"
-        )
-    };
-}
-
-/// Most queues never hold one, and are read by age then.
-pub(super) const ANY_PRIORITISED: Statement = Statement {
-    name: "queue_any_prioritised",
-    text: any_prioritised!(),
-    rows: None,
-    parameters: &[],
-};
-
-/// The same, and since when the namespace is paused: all that a hand-over asks of a queue, in one statement.
-pub(super) const STANDING: Statement = Statement {
-    name: "queue_standing",
-    text: concat!(
-        "select (",
-        any_prioritised!(),
-        "), n.paused_at from tasker.namespaces n where n.name = $1"
-    ),
-    rows: None,
-    parameters: &[pg_sys::TEXTOID],
-};
-
-pub(super) const READ_BY_PRIORITY: Statement = Statement {
-    name: "queue_read_by_priority",
-    text: concat!(
-        "select m.msg_id, m.message ->> 'step_uuid', coalesce(",
-        priority!(),
-        ", 0), m.vt from (",
-        read_prioritised!(">"),
-        " union all select m.msg_id, m.vt, m.message from (select m.msg_id, m.vt, m.message from {} m where coalesce(m.message ->> 'priority', '0') = '0' and m.vt >= $4 and m.vt <= $1 and ",
-        is_for!("$2"),
-        " order by m.vt limit $3 for update skip locked) m union all ",
-        read_prioritised!("<"),
-        ") m where ",
-        not_paused!(),
-        " limit $3"
-    ),
-    rows: None,
-    parameters: READ_PARAMETERS,
-};
-
-pub(super) const READ_OLDEST: Statement = Statement {
-    name: "queue_read_oldest",
-    text: concat!(
-        "select m.msg_id, m.message ->> 'step_uuid', coalesce(",
-        priority!(),
-        ", 0), m.vt from {} m where ",
-        not_paused!(),
-        " and m.vt >= $4 and m.vt <= $1 and ",
-        is_for!("$2"),
-        " order by m.vt limit $3 for update skip locked"
-    ),
-    rows: None,
-    parameters: READ_PARAMETERS,
+    parameters: &[
+        pg_sys::TIMESTAMPTZARRAYOID,
+        pg_sys::JSONBARRAYOID,
+        pg_sys::JSONBARRAYOID,
+    ],
 };
 
 /// A row takes another message; it is as if that were sent now.
 pub(super) const REUSE: Statement = Statement {
     name: "queue_reuse",
     text: "update {} m
-           set vt = s.vt, enqueued_at = $4, read_ct = 0, message = s.message
-           from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) s(vt, message, msg_id)
-           where m.msg_id = s.msg_id and m.msg_id = any ($3)
+           set vt = s.vt, enqueued_at = $5, read_ct = 0, message = s.message, headers = s.headers
+           from rows from (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) s(vt, message, headers, msg_id)
+           where m.msg_id = s.msg_id and m.msg_id = any ($4)
            returning m.msg_id",
     rows: None,
     parameters: &[
         pg_sys::TIMESTAMPTZARRAYOID,
+        pg_sys::JSONBARRAYOID,
         pg_sys::JSONBARRAYOID,
         pg_sys::INT8ARRAYOID,
         pg_sys::TIMESTAMPTZOID,
@@ -181,66 +181,108 @@ pub(super) const DUE_AT: Statement = Statement {
     parameters: &[pg_sys::TEXTARRAYOID, pg_sys::TIMESTAMPTZOID],
 };
 
-pub(super) const WAITING_ABOVE_ZERO: Statement = Statement {
-    name: "queue_waiting_above_zero",
-    text: concat!(
-        "select ",
-        priority!(),
-        " from {} m where m.message ->> 'priority' <> '0' and ",
-        priority!(),
-        " > 0 and ",
-        priority!(),
-        " > $1 and m.vt <= $3 and ",
-        is_for!("$2"),
-        " order by ",
-        priority!(),
-        " desc, m.vt limit 1"
-    ),
-    rows: None,
-    parameters: &[
-        pg_sys::INT4OID,
-        pg_sys::TEXTARRAYOID,
-        pg_sys::TIMESTAMPTZOID,
-    ],
-};
+const WAITING_PARAMETERS: &[pg_sys::Oid] = &[
+    pg_sys::INT4OID,
+    pg_sys::TEXTARRAYOID,
+    pg_sys::TIMESTAMPTZOID,
+];
 
-pub(super) const WAITING_AT_ZERO: Statement = Statement {
-    name: "queue_waiting_at_zero",
-    text: concat!(
-        "select 0 from {} m where $1 < 0 and coalesce(m.message ->> 'priority', '0') = '0' and m.vt <= $3 and ",
-        is_for!("$2"),
-        " order by m.vt limit 1"
-    ),
-    rows: None,
-    parameters: &[
-        pg_sys::INT4OID,
-        pg_sys::TEXTARRAYOID,
-        pg_sys::TIMESTAMPTZOID,
-    ],
-};
+/// The statements that look at priorities.
+pub(super) struct ByPriority {
+    /// Most queues never hold one of another priority than 0, and are read by age then.
+    pub(super) any: Statement,
+    /// The same, and since when the namespace is paused: all that a hand-over asks of a queue, in one statement.
+    pub(super) standing: Statement,
+    pub(super) read: Statement,
+    pub(super) read_oldest: Statement,
+    pub(super) waiting_above_zero: Statement,
+    pub(super) waiting_at_zero: Statement,
+    pub(super) waiting_below_zero: Statement,
+}
 
-pub(super) const WAITING_BELOW_ZERO: Statement = Statement {
-    name: "queue_waiting_below_zero",
-    text: concat!(
-        "select ",
-        priority!(),
-        " from {} m where m.message ->> 'priority' <> '0' and ",
-        priority!(),
-        " < 0 and ",
-        priority!(),
-        " > $1 and m.vt <= $3 and ",
-        is_for!("$2"),
-        " order by ",
-        priority!(),
-        " desc, m.vt limit 1"
-    ),
-    rows: None,
-    parameters: &[
-        pg_sys::INT4OID,
-        pg_sys::TEXTARRAYOID,
-        pg_sys::TIMESTAMPTZOID,
-    ],
-};
+macro_rules! by_priority {
+    ($kept:literal, $edition:literal) => {
+        ByPriority {
+            any: Statement {
+                name: concat!("queue_any_prioritised", $edition),
+                text: any_prioritised!($kept),
+                rows: None,
+                parameters: &[],
+            },
+            standing: Statement {
+                name: concat!("queue_standing", $edition),
+                text: concat!(
+                    "select (",
+                    any_prioritised!($kept),
+                    "), n.paused_at from tasker.namespaces n where n.name = $1"
+                ),
+                rows: None,
+                parameters: &[pg_sys::TEXTOID],
+            },
+            read: Statement {
+                name: concat!("queue_read_by_priority", $edition),
+                text: concat!(
+                    "select m.msg_id, m.message ->> 'step_uuid', m.priority, m.vt from (",
+                    read_prioritised!($kept, ">"),
+                    " union all select m.msg_id, m.message, 0, m.vt from (select m.msg_id, m.message, m.vt from {} m where ",
+                    is_at_zero!($kept),
+                    " and m.vt >= $4 and m.vt <= $1 and ",
+                    is_for!("$2"),
+                    " order by m.vt limit $3 for update skip locked) m union all ",
+                    read_prioritised!($kept, "<"),
+                    ") m where ",
+                    not_paused!(),
+                    " limit $3"
+                ),
+                rows: None,
+                parameters: READ_PARAMETERS,
+            },
+            read_oldest: Statement {
+                name: concat!("queue_read_oldest", $edition),
+                text: concat!(
+                    "select m.msg_id, m.message ->> 'step_uuid', coalesce(",
+                    priority!($kept),
+                    ", 0), m.vt from {} m where ",
+                    not_paused!(),
+                    " and m.vt >= $4 and m.vt <= $1 and ",
+                    is_for!("$2"),
+                    " order by m.vt limit $3 for update skip locked"
+                ),
+                rows: None,
+                parameters: READ_PARAMETERS,
+            },
+            waiting_above_zero: Statement {
+                name: concat!("queue_waiting_above_zero", $edition),
+                text: waiting!($kept, ">"),
+                rows: None,
+                parameters: WAITING_PARAMETERS,
+            },
+            waiting_at_zero: Statement {
+                name: concat!("queue_waiting_at_zero", $edition),
+                text: concat!(
+                    "select 0 from {} m where $1 < 0 and ",
+                    is_at_zero!($kept),
+                    " and m.vt <= $3 and ",
+                    is_for!("$2"),
+                    " order by m.vt limit 1"
+                ),
+                rows: None,
+                parameters: WAITING_PARAMETERS,
+            },
+            waiting_below_zero: Statement {
+                name: concat!("queue_waiting_below_zero", $edition),
+                text: waiting!($kept, "<"),
+                rows: None,
+                parameters: WAITING_PARAMETERS,
+            },
+        }
+    };
+}
+
+/// A message's priority is in its headers, where it is another than 0: a row that takes over another message changes no column of that index.
+pub(super) const BY_HEADERS: ByPriority = by_priority!("headers", "");
+/// The index on priorities of 0.1.0 is on the message itself.
+pub(super) const BY_MESSAGE: ByPriority = by_priority!("message", "_0_1_0");
 
 /// What keeps a queue from being there, in the words of the error.
 pub(super) const MISSING_QUEUE: Statement = Statement {
