@@ -16,9 +16,10 @@ create table tasker.namespaces (
   paused_by text,
   pause_reason text,
   created_at timestamptz not null,
+  events_queue_name text,
   constraint namespace_name_is_a_lower_case_word check (name ~ '^[a-z][a-z0-9_]{0,28}$')
 );
-comment on table tasker.namespaces is 'Namespaces: each has one PGMQ queue, worker_{name}_queue.';
+comment on table tasker.namespaces is 'Namespaces: each has one PGMQ queue, worker_{name}_queue, and one for its events, events_{name}_queue, if it publishes durable ones.';
 
 create table tasker.templates (
   template_id integer generated always as identity constraint templates_pkey primary key,
@@ -91,6 +92,7 @@ comment on table tasker.scheduled_tasks is 'Tasks that wait for their run_at. A 
 create table tasker.resting_outcomes (
   rested_at timestamptz not null,
   step_uuid uuid not null,
+  events jsonb,
   constraint resting_outcomes_pkey primary key (rested_at, step_uuid)
 );
 comment on table tasker.resting_outcomes is 'Steps whose outcome rests until maintenance evaluates it. A table of its own, for the same reason.';
@@ -358,6 +360,39 @@ comment on table tasker.schedules is
   'What creates tasks at set times. Before next_at, the times that are in open_times have had no task; those that aren''t have had theirs.';
 -- which schedules are due
 create index schedules_due_idx on tasker.schedules (next_at) where paused_at is null;
+create table tasker.domain_events (
+  event_uuid uuid not null constraint domain_events_pkey primary key,
+  namespace_id integer not null,
+  template_id integer not null,
+  step_uuid uuid not null,
+  name text not null,
+  attempt integer not null,
+  outcome text not null,
+  delivery_mode text,
+  correlation_id uuid,
+  published_at timestamptz not null,
+  payload jsonb,
+  subscriptions bigint not null,
+  problem text,
+  set_aside jsonb
+);
+comment on table tasker.domain_events is
+  'Domain events that steps published: to how many subscriptions each was sent; why it was not published; which subscriptions did not take it. Kept by its own age, whatever becomes of the task.';
+-- list_domain_events: those of a task
+create index domain_events_step_idx on tasker.domain_events (step_uuid);
+-- health: those in trouble
+create index domain_events_troubled_idx on tasker.domain_events (event_uuid) where problem is not null or set_aside is not null;
+
+create table tasker.event_subscriptions (
+  namespace text not null,
+  subscriber text not null,
+  pattern text not null,
+  created_by text not null,
+  created_at timestamptz not null,
+  constraint event_subscriptions_pkey primary key (namespace, subscriber, pattern)
+);
+comment on table tasker.event_subscriptions is
+  'Who is sent which durable events. By name: a subscription may be made before its namespace.';
 
 -- Tables of an extension are dumped only if registered for it.
 do $dump$

@@ -26,6 +26,24 @@ create type tasker.claimed_step as (
 );
 comment on type tasker.claimed_step is 'A step handed to a worker: what to run, on what, and until when.';
 
+-- A domain event that an outcome publishes, or with a problem doesn't.
+create type tasker._published as (
+  event_uuid uuid,
+  step_uuid uuid,
+  template_id integer,
+  namespace text,
+  template_name text,
+  template_version text,
+  step_name text,
+  name text,
+  attempt integer,
+  outcome text,
+  delivery_mode text,
+  correlation_id uuid,
+  payload jsonb,
+  problem text
+);
+
 -- A request that has an idempotency key, with the hash of what makes it the same request.
 create type tasker._keyed as (
   ordinal integer,

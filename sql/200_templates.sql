@@ -20,6 +20,9 @@ begin
 
   perform tasker._require_may(v_new.namespace, 'operate');
   v_namespace_id := tasker._make_namespace(v_new.namespace);
+  if tasker._publishes_durably(v_new.compiled) then
+    perform tasker._make_events_queue(v_new.namespace);
+  end if;
   insert into tasker.templates as t (
     template_uuid, namespace_id, name, version, version_key, description, environment, source, definition, compiled, content_hash, steps_count,
     roots_count, context_defaults, has_input_schema, identity_strategy, identity_window_seconds, on_failure, registered_by, registered_at)

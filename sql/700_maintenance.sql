@@ -13,10 +13,16 @@ begin
     perform tasker._make_queue(v_namespace.queue_name);
     v_count := v_count + 1;
   end loop;
+  for v_namespace in
+    select n.name from tasker.namespaces n where to_regclass('pgmq.' || quote_ident('q_' || n.events_queue_name)) is null and n.events_queue_name is not null order by n.name
+  loop
+    perform tasker._make_events_queue(v_namespace.name);
+    v_count := v_count + 1;
+  end loop;
   return v_count;
 end
 $function$;
-comment on function tasker._make_missing_queues() is 'Makes the queue of each namespace that has none, and says how many.';
+comment on function tasker._make_missing_queues() is 'Makes the queues that namespaces should have and have not, and says how many.';
 
 create function tasker._start_due_tasks(p_limit integer, p_now timestamptz, p_actor text) returns bigint
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
@@ -265,14 +271,15 @@ language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp 
 declare
   v_resting record;
 begin
-  select array_agg(r.rested_at) as rested_at, coalesce(array_agg(r.step_uuid), '{}') as step_uuids
+  select array_agg(r.rested_at) as rested_at, coalesce(array_agg(r.step_uuid), '{}') as step_uuids,
+    jsonb_object_agg(r.step_uuid, r.events) filter (where r.events is not null) as events
   into v_resting
-  from (select r.rested_at, r.step_uuid from tasker.resting_outcomes r order by r.rested_at, r.step_uuid limit p_limit for update skip locked) r;
+  from (select r.rested_at, r.step_uuid, r.events from tasker.resting_outcomes r order by r.rested_at, r.step_uuid limit p_limit for update skip locked) r;
   -- One whose step has been cancelled meanwhile goes with the others.
   delete from tasker.resting_outcomes r
   using unnest(v_resting.rested_at, v_resting.step_uuids) u(rested_at, step_uuid)
   where r.rested_at = u.rested_at and r.step_uuid = u.step_uuid;
-  perform tasker._raise_refused(tasker._evaluate(v_resting.step_uuids, p_now, p_actor));
+  perform tasker._raise_refused(tasker._evaluate_outcomes(v_resting.step_uuids, v_resting.events, p_now, p_actor));
   return cardinality(v_resting.step_uuids);
 end
 $function$;

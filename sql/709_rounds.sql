@@ -6,7 +6,7 @@ create function tasker._maintenance_jobs() returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $function$
   -- In their order. find_late_work comes before the four that do what it found. drop_partitions may hold the strongest locks until its transaction ends.
   select array['make_missing_queues', 'make_partitions', 'run_schedules', 'start_due_tasks', 'start_held_tasks', 'evaluate', 'find_late_work', 'end_leases', 'time_out_attempts',
-    'time_out_tasks', 'cancel_instances', 'send_lost_messages', 'bulk_jobs', 'note_event_floor', 'forget_answers', 'forget_workers', 'fold_statistics', 'roll_up_statistics', 'drop_partitions',
+    'time_out_tasks', 'cancel_instances', 'send_lost_messages', 'bulk_jobs', 'note_event_floor', 'forget_answers', 'forget_workers', 'forget_domain_events', 'fold_statistics', 'roll_up_statistics', 'drop_partitions',
     'end_round']
 $function$;
 comment on function tasker._maintenance_jobs() is 'The jobs of maintenance, in the order in which a round does them.';
@@ -18,7 +18,10 @@ declare
 begin
   case p_job
     when 'make_missing_queues' then
-      return exists (select from tasker.namespaces n where to_regclass(format('pgmq.%I', 'q_' || n.queue_name)) is null);
+      return exists (
+        select from tasker.namespaces n
+        where to_regclass(format('pgmq.%I', 'q_' || n.queue_name)) is null
+          or n.events_queue_name is not null and to_regclass('pgmq.' || quote_ident('q_' || n.events_queue_name)) is null);
     when 'make_partitions' then
       return exists (
         select from (values (v_today), (v_today + 1)) d(day)
@@ -46,6 +49,8 @@ begin
       return exists (select from tasker.finish_requests f where f.answered_at < p_now - interval '1 hour');
     when 'forget_workers' then
       return exists (select from tasker.workers w where greatest(w.last_seen_at, w.retired_at) < p_now - tasker._workers_are_forgotten_after());
+    when 'forget_domain_events' then
+      return exists (select from tasker.domain_events d where d.event_uuid < tasker._first_task_uuid(tasker._domain_events_before(p_now)));
     when 'fold_statistics' then
       return tasker._statistics_are_due(p_now);
     when 'roll_up_statistics' then
@@ -84,6 +89,7 @@ begin
     when 'note_event_floor' then perform tasker._note_event_floor(); processed := 0; more := false;
     when 'forget_answers' then processed := tasker._forget_answers(p_batch, p_now); more := processed = p_batch;
     when 'forget_workers' then processed := tasker._forget_workers(p_batch, p_now); more := processed = p_batch;
+    when 'forget_domain_events' then processed := tasker._forget_domain_events(p_batch, p_now); more := processed >= p_batch;
     when 'fold_statistics' then select f.processed, f.more into _run_job.processed, _run_job.more from tasker._fold_statistics(p_batch, p_now) f;
     when 'roll_up_statistics' then processed := tasker._roll_up_statistics(p_now); more := false;
     when 'drop_partitions' then processed := tasker._drop_partitions(p_now); more := processed > 0;

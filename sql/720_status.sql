@@ -84,15 +84,17 @@ begin
     select 'pgmq', to_regprocedure('pgmq.send(text,jsonb,jsonb)') is not null,
       case when to_regprocedure('pgmq.send(text,jsonb,jsonb)') is not null then 'PGMQ ' || coalesce(tasker._pgmq_version(), '(of unknown version)')
         else 'PGMQ 1.5 or newer is missing: run tasker-ctl db init' end;
-  select string_agg(n.queue_name, ', ' order by n.queue_name) into v_missing
+  select string_agg(q.name, ', ' order by q.name) into v_missing
   from tasker.namespaces n
-  where to_regclass(format('pgmq.%I', 'q_' || n.queue_name)) is null and tasker._may(n.name, 'read');
+  cross join lateral (values (n.queue_name), (n.events_queue_name)) q(name)
+  where q.name is not null and to_regclass('pgmq.' || quote_ident('q_' || q.name)) is null and tasker._may(n.name, 'read');
   return query select 'queues', v_missing is null, coalesce('missing: ' || v_missing || '; maintenance makes them again', 'every namespace has its queue');
   v_unserved := tasker._unserved_handlers(tasker._now());
   return query select 'workers', cardinality(v_unserved) = 0,
     case cardinality(v_unserved) when 0 then 'a live worker serves every handler that is waited for'
       else 'no live worker serves ' || array_to_string(v_unserved[1:10], ', ') || '; tasker.list_workers() shows who lives' end;
   return query select e.name, e.ok, e.detail from tasker._events_health() e;
+  return query select e.name, e.ok, e.detail from tasker._domain_events_health(tasker._now()) e;
   return query select s.name, s.ok, s.detail from tasker._statistics_health() s;
   return query select 'schedules', s.ok, s.detail from tasker._schedules_health(tasker._now()) s;
   return query select 'maintenance', m.ok, m.detail from tasker._maintenance_health(tasker._now()) m;

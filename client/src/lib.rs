@@ -9,6 +9,7 @@
 //! | [`steps`] | list and get steps; their history |
 //! | [`templates`] | register, validate, list and get templates |
 //! | [`workers`] | claim, finish, extend leases, register workers |
+//! | [`domain_events`] | subscribe to domain events, claim and finish deliveries, list what was published |
 //! | [`operations`] | queues, health, maintenance, verification |
 //! | [`wake_ups`] | wait for work without polling |
 //! | [`db`] | prepare a database |
@@ -16,7 +17,9 @@
 
 mod connection;
 pub mod db;
+pub mod domain_events;
 mod error;
+mod listening;
 pub mod operations;
 pub mod steps;
 mod storable;
@@ -27,10 +30,15 @@ pub mod workers;
 
 pub use connection::{Client, ConnectOptions};
 pub use db::init;
+pub use domain_events::{
+    ClaimedEvent, Delivery, DeliveryStatus, DeliveryVerdict, DomainEvent, DomainEventFilter,
+    EventClaim, EventNotice, EventNotices, PublishedDomainEvent, Subscription,
+};
 pub use error::{Details, Error};
 pub use operations::{HealthCheck, JobRun, MaintenanceRun, QueueStats, Violation};
 pub use sqlx::{PgConnection, PgPool};
 pub use steps::Step;
+pub use tasker_rules::domain_event::{BadPattern, EventPattern};
 pub use tasker_rules::rounds;
 pub use tasks::{CreatedTask, GraphNode, HistoryRow, NewTask, Task, TaskFilter};
 pub use templates::{Definition, Finding, RegisteredTemplate, Template, TemplateSummary};

@@ -3,7 +3,7 @@
 //! Such a value fails the statement that carries it before any function of the database sees it. In a batch of outcomes
 //! that would punish the others, so the bad one is sorted out on this side.
 
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::workers::{Outcome, Verdict, VerdictKind};
 
@@ -70,6 +70,7 @@ fn fault_of(outcome: &Outcome) -> Option<Fault> {
     error
         .or_else(|| outcome.result.as_ref().and_then(fault_in))
         .or_else(|| outcome.checkpoint.as_ref().and_then(fault_in))
+        .or_else(|| fault_in_fields(&outcome.events))
 }
 
 fn fault_in(value: &Value) -> Option<Fault> {
@@ -78,14 +79,18 @@ fn fault_in(value: &Value) -> Option<Fault> {
         Value::Number(number) => (!fits_numeric(number)).then_some(Fault::Number),
         Value::String(text) => text.contains('\0').then_some(Fault::Nul),
         Value::Array(items) => items.iter().find_map(fault_in),
-        Value::Object(fields) => fields.iter().find_map(|(name, value)| {
-            if name.contains('\0') {
-                Some(Fault::Nul)
-            } else {
-                fault_in(value)
-            }
-        }),
+        Value::Object(fields) => fault_in_fields(fields),
     }
+}
+
+fn fault_in_fields(fields: &Map<String, Value>) -> Option<Fault> {
+    fields.iter().find_map(|(name, value)| {
+        if name.contains('\0') {
+            Some(Fault::Nul)
+        } else {
+            fault_in(value)
+        }
+    })
 }
 
 /// Counts the digits that the number would have when written out without an exponent.

@@ -140,6 +140,104 @@ create type tasker.schedule as (
 );
 comment on type tasker.schedule is
   'A schedule as list_schedules shows it. last_problem {code, message, scheduled_at, at} is why its last due time has no task; null when that has one.';
+create table tasker.domain_events (
+  event_uuid uuid not null constraint domain_events_pkey primary key,
+  namespace_id integer not null,
+  template_id integer not null,
+  step_uuid uuid not null,
+  name text not null,
+  attempt integer not null,
+  outcome text not null,
+  delivery_mode text,
+  correlation_id uuid,
+  published_at timestamptz not null,
+  payload jsonb,
+  subscriptions bigint not null,
+  problem text,
+  set_aside jsonb
+);
+comment on table tasker.domain_events is
+  'Domain events that steps published: to how many subscriptions each was sent; why it was not published; which subscriptions did not take it. Kept by its own age, whatever becomes of the task.';
+-- list_domain_events: those of a task
+create index domain_events_step_idx on tasker.domain_events (step_uuid);
+-- health: those in trouble
+create index domain_events_troubled_idx on tasker.domain_events (event_uuid) where problem is not null or set_aside is not null;
+
+create table tasker.event_subscriptions (
+  namespace text not null,
+  subscriber text not null,
+  pattern text not null,
+  created_by text not null,
+  created_at timestamptz not null,
+  constraint event_subscriptions_pkey primary key (namespace, subscriber, pattern)
+);
+comment on table tasker.event_subscriptions is
+  'Who is sent which durable events. By name: a subscription may be made before its namespace.';
+
+alter table tasker.namespaces add column events_queue_name text;
+comment on table tasker.namespaces is 'Namespaces: each has one PGMQ queue, worker_{name}_queue, and one for its events, events_{name}_queue, if it publishes durable ones.';
+alter table tasker.resting_outcomes add column events jsonb;
+
+create type tasker._published as (
+  event_uuid uuid,
+  step_uuid uuid,
+  template_id integer,
+  namespace text,
+  template_name text,
+  template_version text,
+  step_name text,
+  name text,
+  attempt integer,
+  outcome text,
+  delivery_mode text,
+  correlation_id uuid,
+  payload jsonb,
+  problem text
+);
+
+create type tasker.claimed_domain_event as (
+  namespace text,
+  msg_id bigint,
+  delivery integer,
+  pattern text,
+  event jsonb
+);
+comment on type tasker.claimed_domain_event is 'An event handed to a subscriber, for one of its patterns; delivery counts from 1.';
+
+create type tasker.domain_event as (
+  event_uuid uuid,
+  name text,
+  namespace text,
+  template_name text,
+  template_version text,
+  task_uuid uuid,
+  step_uuid uuid,
+  step_name text,
+  attempt integer,
+  outcome text,
+  delivery_mode text,
+  correlation_id uuid,
+  published_at timestamptz,
+  payload jsonb,
+  subscriptions bigint,
+  problem text,
+  set_aside jsonb
+);
+comment on type tasker.domain_event is
+  'An event as list_domain_events shows it: how many subscriptions it was sent to, why it was not published, and which subscriptions did not take it in ten deliveries.';
+
+create type tasker.event_subscription as (
+  namespace text,
+  subscriber text,
+  pattern text,
+  waiting bigint,
+  delivered_again bigint,
+  oldest_seconds double precision,
+  created_by text,
+  created_at timestamptz
+);
+comment on type tasker.event_subscription is
+  'A subscription as list_subscriptions shows it: how many events wait, how many of those have been delivered before, and since when the oldest does. Of more than 10,000 only so many are counted.';
 
 create type tasker.step_statistics as (
   namespace text,
@@ -207,15 +305,17 @@ do $registered$
 declare
   v_name text;
 begin
-  foreach v_name in array array['maintenance_found', 'namespace_grants', 'statistics_cursors', 'statistics_buckets', 'slowest_runs', 'state_counts', 'schedules'] loop
+  foreach v_name in array array['maintenance_found', 'namespace_grants', 'statistics_cursors', 'statistics_buckets', 'slowest_runs', 'state_counts', 'schedules', 'domain_events',
+    'event_subscriptions'] loop
     perform pg_catalog.pg_extension_config_dump(pg_catalog.format('tasker.%I', v_name)::pg_catalog.regclass, '');
     -- The row types are closed when partitions are made, as those of a fresh install are.
     execute pg_catalog.format('revoke all on table tasker.%I from public', v_name);
   end loop;
-  foreach v_name in array array['step_statistics', 'slow_step', 'slow_task', 'namespace_grant', 'schedule'] loop
+  foreach v_name in array array['step_statistics', 'slow_step', 'slow_task', 'namespace_grant', 'schedule', 'claimed_domain_event', 'domain_event', 'event_subscription'] loop
     execute pg_catalog.format('revoke all on type tasker.%I from public', v_name);
     execute pg_catalog.format('grant usage on type tasker.%I to tasker_admin, tasker_operator, tasker_client, tasker_worker, tasker_reader', v_name);
   end loop;
+  revoke all on type tasker._published from public;
 end
 $registered$;
 
@@ -442,6 +542,46 @@ $function$;
 comment on function tasker._end_round(timestamp with time zone) is 'Notes for health that a round of maintenance has ended: all that was due has been done.';
 revoke all on function tasker._end_round(timestamp with time zone) from public;
 
+CREATE OR REPLACE FUNCTION tasker._evaluate_outcomes(step_uuids uuid[], events jsonb, now timestamp with time zone, actor text)
+ RETURNS text[]
+ LANGUAGE c
+AS 'MODULE_PATHNAME', $function$_evaluate_outcomes_wrapper$function$;
+revoke all on function tasker._evaluate_outcomes(uuid[],jsonb,timestamp with time zone,text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._evaluate_resting(p_limit integer, p_now timestamp with time zone, p_actor text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_resting record;
+begin
+  select array_agg(r.rested_at) as rested_at, coalesce(array_agg(r.step_uuid), '{}') as step_uuids,
+    jsonb_object_agg(r.step_uuid, r.events) filter (where r.events is not null) as events
+  into v_resting
+  from (select r.rested_at, r.step_uuid, r.events from tasker.resting_outcomes r order by r.rested_at, r.step_uuid limit p_limit for update skip locked) r;
+  -- One whose step has been cancelled meanwhile goes with the others.
+  delete from tasker.resting_outcomes r
+  using unnest(v_resting.rested_at, v_resting.step_uuids) u(rested_at, step_uuid)
+  where r.rested_at = u.rested_at and r.step_uuid = u.step_uuid;
+  perform tasker._raise_refused(tasker._evaluate_outcomes(v_resting.step_uuids, v_resting.events, p_now, p_actor));
+  return cardinality(v_resting.step_uuids);
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker._event_body(p_event tasker._published, p_now timestamp with time zone)
+ RETURNS jsonb
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select jsonb_build_object('event_uuid', p_event.event_uuid, 'name', p_event.name, 'namespace', p_event.namespace, 'template_name', p_event.template_name,
+    'template_version', p_event.template_version, 'task_uuid', tasker._task_of(p_event.step_uuid), 'step_uuid', p_event.step_uuid, 'step_name', p_event.step_name,
+    'attempt', p_event.attempt, 'outcome', p_event.outcome, 'correlation_id', p_event.correlation_id, 'at', p_now, 'payload', p_event.payload)
+$function$;
+comment on function tasker._event_body(tasker._published,timestamp with time zone) is 'An event as subscribers get it.';
+revoke all on function tasker._event_body(tasker._published,timestamp with time zone) from public;
+
 CREATE OR REPLACE FUNCTION tasker._event_floor_is_due()
  RETURNS boolean
  LANGUAGE plpgsql
@@ -460,6 +600,29 @@ end
 $function$;
 comment on function tasker._event_floor_is_due() is 'Whether _note_event_floor has something to write.';
 revoke all on function tasker._event_floor_is_due() from public;
+
+CREATE OR REPLACE FUNCTION tasker._event_matches(pattern text, name text)
+ RETURNS boolean
+ LANGUAGE c
+ IMMUTABLE PARALLEL SAFE STRICT
+AS 'MODULE_PATHNAME', $function$_event_matches_wrapper$function$;
+revoke all on function tasker._event_matches(text,text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._event_queues(p_namespaces text[])
+ RETURNS TABLE(namespace text, queue_name text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  -- One that is missing maintenance makes again.
+  select n.name, n.events_queue_name
+  from (select distinct u.name from unnest(p_namespaces) u(name)) u
+  cross join lateral (select n.name, n.events_queue_name from tasker.namespaces n where n.name = u.name) n
+  where to_regclass('pgmq.' || quote_ident('q_' || n.events_queue_name)) is not null
+  order by n.name
+$function$;
+comment on function tasker._event_queues(text[]) is 'The queues of events of those of the namespaces that have one.';
+revoke all on function tasker._event_queues(text[]) from public;
 
 CREATE OR REPLACE FUNCTION tasker._event_rows(p_stored tasker._stored_event[], p_cursor tasker._event_cursor, p_namespace_ids integer[], p_task_uuid uuid, p_limit integer, p_incarnation text)
  RETURNS SETOF tasker.event
@@ -505,6 +668,17 @@ end
 $function$;
 comment on function tasker._event_rows(tasker._stored_event[],tasker._event_cursor,integer[],uuid,integer,text) is 'The events of a round''s history rows after the cursor, unrolled, in the order of seq, each with its own cursor.';
 revoke all on function tasker._event_rows(tasker._stored_event[],tasker._event_cursor,integer[],uuid,integer,text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._events_channel(p_namespace text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select 'tasker_domain_events_' || p_namespace
+$function$;
+comment on function tasker._events_channel(text) is 'The channel of a namespace''s events: a notification on it is a fast event, or empty, and then there are durable ones.';
+revoke all on function tasker._events_channel(text) from public;
 
 CREATE OR REPLACE FUNCTION tasker._filtered_tasks(p_filter jsonb, p_after uuid, p_limit integer)
  RETURNS uuid[]
@@ -736,6 +910,49 @@ $function$;
 comment on function tasker._fold_statistics(integer,timestamp with time zone) is 'Folds settled history rows, at most twenty times p_limit, and says how many and whether there are more. Fewer than that wait for five seconds.';
 revoke all on function tasker._fold_statistics(integer,timestamp with time zone) from public;
 
+CREATE OR REPLACE FUNCTION tasker._forget_domain_events(p_limit integer, p_now timestamp with time zone)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_before constant timestamptz := tasker._domain_events_before(p_now);
+  v_table text;
+  v_count bigint;
+  v_total bigint := 0;
+  v_is_done boolean := true;
+begin
+  for v_table in
+    select 'pgmq.' || quote_ident(p.prefix || n.events_queue_name)
+    from tasker.namespaces n
+    cross join (values ('q_'), ('a_')) p(prefix)
+    where to_regclass('pgmq.' || quote_ident(p.prefix || n.events_queue_name)) is not null
+    order by 1
+  loop
+    -- Numbers rise with time: the oldest come first, and no more than a batch of them is looked at.
+    execute format(
+      'delete from %1$s m
+       where m.msg_id = any (array(
+         select o.msg_id from (select m.msg_id, m.enqueued_at from %1$s m order by m.msg_id limit $2 for update skip locked) o where o.enqueued_at < $1))', v_table)
+    using v_before, p_limit;
+    get diagnostics v_count = row_count;
+    v_total := v_total + v_count;
+    v_is_done := v_is_done and v_count < p_limit;
+  end loop;
+  -- The log goes last: it is by its oldest row that this is due.
+  if v_is_done then
+    delete from tasker.domain_events d
+    where d.event_uuid = any (array(
+      select d.event_uuid from tasker.domain_events d where d.event_uuid < tasker._first_task_uuid(v_before) order by d.event_uuid limit p_limit));
+    get diagnostics v_count = row_count;
+    v_total := v_total + v_count;
+  end if;
+  return v_total;
+end
+$function$;
+comment on function tasker._forget_domain_events(integer,timestamp with time zone) is 'Forgets events that are older than tasker.domain_event_days, their messages and what was set aside of them, and says how much that was.';
+revoke all on function tasker._forget_domain_events(integer,timestamp with time zone) from public;
+
 CREATE OR REPLACE FUNCTION tasker._forget_workers(p_limit integer, p_now timestamp with time zone)
  RETURNS bigint
  LANGUAGE plpgsql
@@ -804,7 +1021,10 @@ declare
 begin
   case p_job
     when 'make_missing_queues' then
-      return exists (select from tasker.namespaces n where to_regclass(format('pgmq.%I', 'q_' || n.queue_name)) is null);
+      return exists (
+        select from tasker.namespaces n
+        where to_regclass(format('pgmq.%I', 'q_' || n.queue_name)) is null
+          or n.events_queue_name is not null and to_regclass('pgmq.' || quote_ident('q_' || n.events_queue_name)) is null);
     when 'make_partitions' then
       return exists (
         select from (values (v_today), (v_today + 1)) d(day)
@@ -832,6 +1052,8 @@ begin
       return exists (select from tasker.finish_requests f where f.answered_at < p_now - interval '1 hour');
     when 'forget_workers' then
       return exists (select from tasker.workers w where greatest(w.last_seen_at, w.retired_at) < p_now - tasker._workers_are_forgotten_after());
+    when 'forget_domain_events' then
+      return exists (select from tasker.domain_events d where d.event_uuid < tasker._first_task_uuid(tasker._domain_events_before(p_now)));
     when 'fold_statistics' then
       return tasker._statistics_are_due(p_now);
     when 'roll_up_statistics' then
@@ -846,6 +1068,13 @@ end
 $function$;
 comment on function tasker._is_due(text,timestamp with time zone) is 'Whether a job of maintenance has something to do. It reads a row or two, and locks and writes nothing.';
 revoke all on function tasker._is_due(text,timestamp with time zone) from public;
+
+CREATE OR REPLACE FUNCTION tasker._is_event_pattern(pattern text)
+ RETURNS boolean
+ LANGUAGE c
+ IMMUTABLE PARALLEL SAFE STRICT
+AS 'MODULE_PATHNAME', $function$_is_event_pattern_wrapper$function$;
+revoke all on function tasker._is_event_pattern(text) from public;
 
 CREATE OR REPLACE FUNCTION tasker._known_privileges()
  RETURNS text[]
@@ -1200,6 +1429,70 @@ CREATE OR REPLACE FUNCTION tasker._percentile(counts bigint[], share double prec
 AS 'MODULE_PATHNAME', $function$_percentile_wrapper$function$;
 revoke all on function tasker._percentile(bigint[],double precision) from public;
 
+CREATE OR REPLACE FUNCTION tasker._publish_domain_events(p_events tasker._published[], p_now timestamp with time zone)
+ RETURNS text[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_queue record;
+  v_problem text[];
+begin
+  insert into tasker.domain_events (event_uuid, namespace_id, template_id, step_uuid, name, attempt, outcome, delivery_mode, correlation_id, published_at, payload,
+    subscriptions, problem)
+  select e.event_uuid, n.namespace_id, e.template_id, e.step_uuid, e.name, e.attempt, e.outcome, e.delivery_mode, e.correlation_id, p_now, e.payload,
+    case when e.delivery_mode = 'durable' and e.problem is null and n.events_queue_name is not null then (
+      select count(*) from tasker.event_subscriptions s where s.namespace = e.namespace and tasker._event_matches(s.pattern, e.name))
+    else 0 end, e.problem
+  from unnest(p_events) e
+  cross join lateral (select n.namespace_id, n.events_queue_name from tasker.namespaces n where n.name = e.namespace) n;
+
+  for v_queue in
+    select n.name as namespace, n.events_queue_name as name,
+      array_agg(tasker._event_body(e, p_now) || jsonb_build_object('subscriber', s.subscriber, 'pattern', s.pattern) order by e.event_uuid, s.subscriber, s.pattern) as messages
+    from unnest(p_events) e
+    cross join lateral (select n.name, n.events_queue_name from tasker.namespaces n where n.name = e.namespace) n
+    cross join lateral (
+      select s.subscriber, s.pattern from tasker.event_subscriptions s where s.namespace = e.namespace and tasker._event_matches(s.pattern, e.name)
+    ) s
+    where e.delivery_mode = 'durable' and e.problem is null and n.events_queue_name is not null
+    group by n.name, n.events_queue_name
+    order by n.name
+  loop
+    v_problem := tasker._queue_problem(v_queue.name);
+    if v_problem is not null then
+      return v_problem;
+    end if;
+    execute format('insert into pgmq.%I (enqueued_at, vt, message) select $1, $1, m.message from unnest($2) m(message)', 'q_' || v_queue.name)
+    using p_now, v_queue.messages;
+    if current_setting('tasker.notify', true)::boolean then
+      perform pg_notify(tasker._events_channel(v_queue.namespace), '');
+    end if;
+  end loop;
+
+  -- A notification holds less than 8000 bytes.
+  perform pg_notify(tasker._events_channel(f.namespace),
+    case when octet_length(f.body::text) < 8000 then f.body else f.body - 'payload' || '{"payload_omitted": true}' end::text)
+  from (
+    select e.namespace, tasker._event_body(e, p_now) as body from unnest(p_events) e where e.delivery_mode = 'fast' and e.problem is null order by e.event_uuid
+  ) f;
+  return null;
+end
+$function$;
+comment on function tasker._publish_domain_events(tasker._published[],timestamp with time zone) is 'Logs events and sends them: durable ones to the queues of their namespaces, for each subscription, fast ones by NOTIFY; with a problem, neither. Gives the refusal of a queue that is missing (TK030), which the library hands on.';
+revoke all on function tasker._publish_domain_events(tasker._published[],timestamp with time zone) from public;
+
+CREATE OR REPLACE FUNCTION tasker._publishes_durably(p_compiled jsonb)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select jsonb_path_exists(p_compiled, '$.steps[*].publishes_events[*] ? (@.delivery_mode == "durable")')
+$function$;
+comment on function tasker._publishes_durably(jsonb) is 'Whether a compiled template has steps that publish durable events.';
+revoke all on function tasker._publishes_durably(jsonb) from public;
+
 CREATE OR REPLACE FUNCTION tasker._readable(p_namespaces text[])
  RETURNS text[]
  LANGUAGE plpgsql
@@ -1256,6 +1549,13 @@ $function$;
 comment on function tasker._recount_states() is 'Counts the states of all steps and tasks anew, as of how far history is folded. After a restore maintenance calls it; the owner may, after dropping partitions by hand.';
 revoke all on function tasker._recount_states() from public;
 
+CREATE OR REPLACE FUNCTION tasker._redelivery_delay_ms(deliveries integer)
+ RETURNS bigint
+ LANGUAGE c
+ STRICT
+AS 'MODULE_PATHNAME', $function$_redelivery_delay_ms_wrapper$function$;
+revoke all on function tasker._redelivery_delay_ms(integer) from public;
+
 CREATE OR REPLACE FUNCTION tasker._register_template(p_source text, p_is_json boolean, p_environment text)
  RETURNS TABLE(template_uuid uuid, namespace text, name text, version text, created boolean)
  LANGUAGE plpgsql
@@ -1278,6 +1578,9 @@ begin
 
   perform tasker._require_may(v_new.namespace, 'operate');
   v_namespace_id := tasker._make_namespace(v_new.namespace);
+  if tasker._publishes_durably(v_new.compiled) then
+    perform tasker._make_events_queue(v_new.namespace);
+  end if;
   insert into tasker.templates as t (
     template_uuid, namespace_id, name, version, version_key, description, environment, source, definition, compiled, content_hash, steps_count,
     roots_count, context_defaults, has_input_schema, identity_strategy, identity_window_seconds, on_failure, registered_by, registered_at)
@@ -1622,6 +1925,7 @@ begin
     when 'note_event_floor' then perform tasker._note_event_floor(); processed := 0; more := false;
     when 'forget_answers' then processed := tasker._forget_answers(p_batch, p_now); more := processed = p_batch;
     when 'forget_workers' then processed := tasker._forget_workers(p_batch, p_now); more := processed = p_batch;
+    when 'forget_domain_events' then processed := tasker._forget_domain_events(p_batch, p_now); more := processed >= p_batch;
     when 'fold_statistics' then select f.processed, f.more into _run_job.processed, _run_job.more from tasker._fold_statistics(p_batch, p_now) f;
     when 'roll_up_statistics' then processed := tasker._roll_up_statistics(p_now); more := false;
     when 'drop_partitions' then processed := tasker._drop_partitions(p_now); more := processed > 0;
@@ -1767,6 +2071,36 @@ begin
   return v_count;
 end
 $function$;
+
+CREATE OR REPLACE FUNCTION tasker._set_events_aside(p_queue_name text, p_msg_ids bigint[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_messages jsonb[];
+begin
+  if coalesce(cardinality(p_msg_ids), 0) = 0 then
+    return;
+  end if;
+  execute format('select array_agg(m.message) from pgmq.%I m where m.msg_id = any ($1)', 'q_' || p_queue_name) into v_messages using p_msg_ids;
+  perform from tasker.domain_events d
+  where d.event_uuid = any (array(select (m.message ->> 'event_uuid')::uuid from unnest(v_messages) m(message)))
+  order by d.event_uuid for update;
+  update tasker.domain_events d
+  set set_aside = coalesce(d.set_aside, '[]') || m.subscriptions
+  from (
+    select (m.message ->> 'event_uuid')::uuid as event_uuid,
+      jsonb_agg(jsonb_build_object('subscriber', m.message -> 'subscriber', 'pattern', m.message -> 'pattern', 'error', m.message -> 'error')) as subscriptions
+    from unnest(v_messages) m(message)
+    group by 1
+  ) m
+  where d.event_uuid = m.event_uuid;
+  perform pgmq.archive(p_queue_name, p_msg_ids);
+end
+$function$;
+comment on function tasker._set_events_aside(text,bigint[]) is 'Moves messages whose deliveries are used up to the archive of their queue, and notes with their events for which subscription, and what it failed of.';
+revoke all on function tasker._set_events_aside(text,bigint[]) from public;
 
 CREATE OR REPLACE FUNCTION tasker._settle_statistics(p_now timestamp with time zone)
  RETURNS tasker.statistics_cursors
@@ -2611,6 +2945,73 @@ begin
 end
 $function$;
 
+CREATE OR REPLACE FUNCTION tasker.finish_domain_events(worker_id text, deliveries jsonb)
+ RETURNS TABLE(namespace text, msg_id bigint, verdict text)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now timestamptz := tasker._now();
+  v_queue record;
+  v_held bigint[];
+begin
+  perform tasker._require_worker_id(finish_domain_events.worker_id);
+  if jsonb_typeof(finish_domain_events.deliveries) is distinct from 'array' or exists (
+    select from jsonb_array_elements(finish_domain_events.deliveries) d(value)
+    where not coalesce(jsonb_typeof(d.value) = 'object' and jsonb_typeof(d.value -> 'namespace') = 'string' and d.value ->> 'msg_id' ~ '^[0-9]{1,18}$'
+      and d.value ->> 'delivery' ~ '^[0-9]{1,9}$' and d.value ->> 'status' in ('done', 'fail', 'release'), false)
+  ) then
+    perform tasker._raise('22023', 'deliveries must be a list of {"namespace", "msg_id", "delivery", "status": "done" | "fail" | "release", "error"}', null,
+      'Give the first three as claimed.');
+  end if;
+  perform tasker._require_batch('the number of deliveries', jsonb_array_length(finish_domain_events.deliveries));
+
+  for v_queue in
+    select q.namespace, q.queue_name, d.msg_ids, d.deliveries, d.statuses, d.errors
+    from (
+      select d.value ->> 'namespace' as namespace, array_agg((d.value ->> 'msg_id')::bigint) as msg_ids, array_agg((d.value ->> 'delivery')::integer) as deliveries,
+        array_agg(d.value ->> 'status') as statuses, array_agg(left(d.value ->> 'error', 1000)) as errors
+      from jsonb_array_elements(finish_domain_events.deliveries) d(value)
+      group by 1
+    ) d
+    cross join lateral tasker._event_queues(array[d.namespace]) q
+    where tasker._may(d.namespace, 'work')
+    order by q.namespace
+  loop
+    execute format('select array(
+        select m.msg_id from pgmq.%I m join unnest($1, $2) u(msg_id, delivery) on u.msg_id = m.msg_id and u.delivery = m.read_ct order by m.msg_id for update of m)',
+      'q_' || v_queue.queue_name)
+    into v_held using v_queue.msg_ids, v_queue.deliveries;
+    execute format('delete from pgmq.%I m using unnest($1, $2) u(msg_id, status) where m.msg_id = u.msg_id and m.msg_id = any ($3) and u.status = ''done''',
+      'q_' || v_queue.queue_name)
+    using v_queue.msg_ids, v_queue.statuses, v_held;
+    execute format(
+      'update pgmq.%I m
+       set vt = case when u.status = ''release'' then $5 else $5 + coalesce(tasker._redelivery_delay_ms(m.read_ct), 0) * interval ''1 millisecond'' end,
+         message = case when u.status = ''release'' then m.message else m.message || jsonb_build_object(''error'',
+           jsonb_build_object(''message'', coalesce(u.error, ''the subscriber gave no error''), ''worker_id'', $6, ''at'', $5, ''delivery'', m.read_ct)) end
+       from unnest($1, $2, $3) u(msg_id, status, error)
+       where m.msg_id = u.msg_id and m.msg_id = any ($4) and u.status <> ''done''', 'q_' || v_queue.queue_name)
+    using v_queue.msg_ids, v_queue.statuses, v_queue.errors, v_held, v_now, finish_domain_events.worker_id;
+    perform tasker._set_events_aside(v_queue.queue_name, array(
+      select u.msg_id from unnest(v_queue.msg_ids, v_queue.deliveries, v_queue.statuses) u(msg_id, delivery, status)
+      where u.msg_id = any (v_held) and u.status = 'fail' and tasker._redelivery_delay_ms(u.delivery) is null));
+    return query
+      select v_queue.namespace, u.msg_id, case when u.msg_id = any (v_held) then 'accepted' else 'lost' end from unnest(v_queue.msg_ids) u(msg_id);
+  end loop;
+
+  -- A queue that is gone, or closed to the caller, holds nothing of it.
+  return query
+    select d.value ->> 'namespace', (d.value ->> 'msg_id')::bigint, 'lost'
+    from jsonb_array_elements(finish_domain_events.deliveries) d(value)
+    where not exists (select from tasker._event_queues(array[d.value ->> 'namespace'])) or not tasker._may(d.value ->> 'namespace', 'work');
+end
+$function$;
+comment on function tasker.finish_domain_events(text,jsonb) is 'Says what became of deliveries {namespace, msg_id, delivery, status: done | fail | release, error}: done ones are over, failed ones come again after a delay, and after ten deliveries are set aside; released ones come again at once. The verdict is accepted, or lost for one that was handed out again meanwhile. Errors: 22023, TK022.';
+revoke all on function tasker.finish_domain_events(text,jsonb) from public;
+grant execute on function tasker.finish_domain_events(text,jsonb) to tasker_admin, tasker_worker;
+
 CREATE OR REPLACE FUNCTION tasker.get_step(step_uuid uuid)
  RETURNS SETOF tasker.step
  LANGUAGE plpgsql
@@ -2696,15 +3097,17 @@ begin
     select 'pgmq', to_regprocedure('pgmq.send(text,jsonb,jsonb)') is not null,
       case when to_regprocedure('pgmq.send(text,jsonb,jsonb)') is not null then 'PGMQ ' || coalesce(tasker._pgmq_version(), '(of unknown version)')
         else 'PGMQ 1.5 or newer is missing: run tasker-ctl db init' end;
-  select string_agg(n.queue_name, ', ' order by n.queue_name) into v_missing
+  select string_agg(q.name, ', ' order by q.name) into v_missing
   from tasker.namespaces n
-  where to_regclass(format('pgmq.%I', 'q_' || n.queue_name)) is null and tasker._may(n.name, 'read');
+  cross join lateral (values (n.queue_name), (n.events_queue_name)) q(name)
+  where q.name is not null and to_regclass('pgmq.' || quote_ident('q_' || q.name)) is null and tasker._may(n.name, 'read');
   return query select 'queues', v_missing is null, coalesce('missing: ' || v_missing || '; maintenance makes them again', 'every namespace has its queue');
   v_unserved := tasker._unserved_handlers(tasker._now());
   return query select 'workers', cardinality(v_unserved) = 0,
     case cardinality(v_unserved) when 0 then 'a live worker serves every handler that is waited for'
       else 'no live worker serves ' || array_to_string(v_unserved[1:10], ', ') || '; tasker.list_workers() shows who lives' end;
   return query select e.name, e.ok, e.detail from tasker._events_health() e;
+  return query select e.name, e.ok, e.detail from tasker._domain_events_health(tasker._now()) e;
   return query select s.name, s.ok, s.detail from tasker._statistics_health() s;
   return query select 'schedules', s.ok, s.detail from tasker._schedules_health(tasker._now()) s;
   return query select 'maintenance', m.ok, m.detail from tasker._maintenance_health(tasker._now()) m;
@@ -2791,6 +3194,41 @@ begin
   return query select * from tasker._dead_letter_rows(v_dead_letter_uuids, v_task_uuids);
 end
 $function$;
+
+CREATE OR REPLACE FUNCTION tasker.list_domain_events(namespace text DEFAULT NULL::text, name text DEFAULT NULL::text, task_uuid uuid DEFAULT NULL::uuid, after uuid DEFAULT NULL::uuid, "limit" integer DEFAULT 50)
+ RETURNS SETOF tasker.domain_event
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_namespace_ids integer[] := tasker._shown_namespaces(list_domain_events.namespace);
+begin
+  perform tasker._require_limit(list_domain_events."limit", 'after => the last event_uuid');
+  if list_domain_events.name is not null and not tasker._is_event_pattern(list_domain_events.name) then
+    perform tasker._raise('22023', format('name can''t be %s', list_domain_events.name), null, 'Give the name of an event, or a pattern: order.*');
+  end if;
+  return query
+    select d.event_uuid, d.name, s.namespace, s.template_name, s.template_version, tasker._task_of(d.step_uuid), d.step_uuid, s.name, d.attempt, d.outcome,
+      d.delivery_mode, d.correlation_id, d.published_at, d.payload, d.subscriptions, d.problem, d.set_aside
+    from (
+      select d.*
+      from tasker.domain_events d
+      where (list_domain_events.after is null or d.event_uuid < list_domain_events.after)
+        and (v_namespace_ids is null or d.namespace_id = any (v_namespace_ids))
+        and (list_domain_events.task_uuid is null
+          or d.step_uuid >= list_domain_events.task_uuid and d.step_uuid <= tasker._last_step_uuid(list_domain_events.task_uuid))
+        and (list_domain_events.name is null or tasker._event_matches(list_domain_events.name, d.name))
+      order by d.event_uuid desc
+      limit list_domain_events."limit"
+    ) d
+    cross join lateral tasker._step_definitions(array[d.template_id], array[tasker._number_of(d.step_uuid)]) s
+    order by d.event_uuid desc;
+end
+$function$;
+comment on function tasker.list_domain_events(text,text,uuid,uuid,integer) is 'Lists the domain events that steps published, newest first, with what was not published or not taken; name may be a pattern, after is the last event_uuid of the page before, limit 1 to 1000. Errors: 22023.';
+revoke all on function tasker.list_domain_events(text,text,uuid,uuid,integer) from public;
+grant execute on function tasker.list_domain_events(text,text,uuid,uuid,integer) to tasker_admin, tasker_client, tasker_operator, tasker_reader;
 
 CREATE OR REPLACE FUNCTION tasker.list_due_jobs()
  RETURNS TABLE(job text)
@@ -3147,6 +3585,44 @@ $function$;
 comment on function tasker.queue_stats() is 'Gives for each namespace''s queue how many messages are visible and hidden and the age of the oldest in seconds, and how many of its steps are in the states that have one, as of the time given. Of more than 10,000 messages the counts are those of the states, and the age is that of the oldest of those visible first. Errors: TK030.';
 revoke all on function tasker.queue_stats() from public;
 grant execute on function tasker.queue_stats() to tasker_admin, tasker_operator, tasker_reader;
+
+CREATE OR REPLACE FUNCTION tasker.redeliver_domain_event(event_uuid uuid)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_namespace text;
+  v_queue_name text;
+  v_count bigint := 0;
+begin
+  select n.name into v_namespace
+  from tasker.domain_events d
+  join tasker.namespaces n on n.namespace_id = d.namespace_id
+  where d.event_uuid = redeliver_domain_event.event_uuid
+  for update of d;
+  if v_namespace is null or not tasker._may(v_namespace, 'read') then
+    perform tasker._raise('TK004', format('domain event %s not found', coalesce(redeliver_domain_event.event_uuid::text, 'null')), null,
+      'tasker.list_domain_events() shows the events there are.');
+  end if;
+  perform tasker._require_may(v_namespace, 'operate');
+  select q.queue_name into v_queue_name from tasker._event_queues(array[v_namespace]) q;
+  if found then
+    execute format(
+      'with taken as (delete from pgmq.%I m where m.message ->> ''event_uuid'' = $1 returning m.enqueued_at, m.message)
+       insert into pgmq.%I (enqueued_at, vt, message) select t.enqueued_at, $2, t.message - ''error'' from taken t', 'a_' || v_queue_name, 'q_' || v_queue_name)
+    using redeliver_domain_event.event_uuid::text, tasker._now();
+    get diagnostics v_count = row_count;
+    update tasker.domain_events d set set_aside = null where d.event_uuid = redeliver_domain_event.event_uuid;
+    perform pg_notify(tasker._events_channel(v_namespace), '');
+  end if;
+  return v_count;
+end
+$function$;
+comment on function tasker.redeliver_domain_event(uuid) is 'Sends an event again to the subscriptions that did not take it in ten deliveries, for ten more, and says how many those are. Errors: TK004.';
+revoke all on function tasker.redeliver_domain_event(uuid) from public;
+grant execute on function tasker.redeliver_domain_event(uuid) to tasker_admin, tasker_operator;
 
 comment on function tasker.register_template(jsonb,text) is 'Registers a template given as JSON, with its changes for the environment applied: the same content again changes nothing, other content under the same version, also that of another environment, is TK014. Errors: TK020 with every finding, TK014, TK030, 22023, 40001, 55000.';
 
@@ -3609,6 +4085,66 @@ $function$;
 comment on function tasker.statistics(timestamp with time zone,text,text) is 'Gives the figures of each template''s tasks (without step_name) and steps since a time, by default a day ago, rounded down to its hour, after two days to its day, after 62 to its month. Percentiles of run times are off by at most a tenth. as_of says up to when everything is counted.';
 revoke all on function tasker.statistics(timestamp with time zone,text,text) from public;
 grant execute on function tasker.statistics(timestamp with time zone,text,text) to tasker_admin, tasker_operator, tasker_reader;
+
+CREATE OR REPLACE FUNCTION tasker.subscribe_domain_events(subscriber text, namespaces text[], patterns text[])
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_count bigint;
+begin
+  perform tasker._require_subscriptions(subscribe_domain_events.subscriber, subscribe_domain_events.namespaces, subscribe_domain_events.patterns);
+  perform tasker._raise_refused(tasker._namespace_problem(subscribe_domain_events.namespaces, 'work'));
+  insert into tasker.event_subscriptions (namespace, subscriber, pattern, created_by, created_at)
+  select distinct n.name, subscribe_domain_events.subscriber, p.pattern, tasker._actor(), tasker._now()
+  from unnest(subscribe_domain_events.namespaces) n(name)
+  cross join unnest(subscribe_domain_events.patterns) p(pattern)
+  order by n.name, p.pattern
+  on conflict on constraint event_subscriptions_pkey do nothing;
+  get diagnostics v_count = row_count;
+  -- A template registered by a version that knew no events has made no queue for them.
+  perform tasker._make_events_queue(n.name)
+  from (
+    select n.name
+    from tasker.namespaces n
+    where n.name = any (subscribe_domain_events.namespaces) and n.events_queue_name is null
+      and exists (select from tasker.templates t where t.namespace_id = n.namespace_id and tasker._publishes_durably(t.compiled))
+    order by n.name
+  ) n;
+  return v_count;
+end
+$function$;
+comment on function tasker.subscribe_domain_events(text,text[],text[]) is 'Subscribes to the durable events of namespaces, those that are yet to be made too, by patterns, and says how many of the subscriptions are new. Each one is sent what is published from then on, until unsubscribe_domain_events. Errors: 22023, TK022, TK030.';
+revoke all on function tasker.subscribe_domain_events(text,text[],text[]) from public;
+grant execute on function tasker.subscribe_domain_events(text,text[],text[]) to tasker_admin, tasker_worker;
+
+CREATE OR REPLACE FUNCTION tasker.unsubscribe_domain_events(subscriber text, namespace text, pattern text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_is_gone boolean;
+  v_queue_name text;
+begin
+  perform tasker._require_may(unsubscribe_domain_events.namespace, 'operate');
+  delete from tasker.event_subscriptions s
+  where s.namespace = unsubscribe_domain_events.namespace and s.subscriber = unsubscribe_domain_events.subscriber and s.pattern = unsubscribe_domain_events.pattern;
+  v_is_gone := found;
+  select q.queue_name into v_queue_name from tasker._event_queues(array[unsubscribe_domain_events.namespace]) q;
+  if found then
+    execute format('delete from pgmq.%I m where m.message ->> ''subscriber'' = $1 and m.message ->> ''pattern'' = $2', 'q_' || v_queue_name)
+    using unsubscribe_domain_events.subscriber, unsubscribe_domain_events.pattern;
+  end if;
+  return v_is_gone;
+end
+$function$;
+comment on function tasker.unsubscribe_domain_events(text,text,text) is 'Ends a subscription, with what waits for it. True when there was one; a worker that has it makes it anew when it starts.';
+revoke all on function tasker.unsubscribe_domain_events(text,text,text) from public;
+grant execute on function tasker.unsubscribe_domain_events(text,text,text) to tasker_admin, tasker_operator;
 
 CREATE OR REPLACE FUNCTION tasker.verify(task_uuid uuid DEFAULT NULL::uuid)
  RETURNS SETOF tasker.violation

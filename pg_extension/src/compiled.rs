@@ -31,6 +31,7 @@ pub(crate) struct Kept {
     late: Vec<bool>,
     input_schema: OnceCell<Option<Schema>>,
     result_schemas: RefCell<HashMap<i32, Rc<Schema>>>,
+    event_schemas: RefCell<HashMap<(i32, usize), Rc<Schema>>>,
 }
 
 struct Cache {
@@ -110,6 +111,7 @@ fn read(id: i32) -> Result<Kept, Error> {
         late,
         input_schema: OnceCell::new(),
         result_schemas: RefCell::default(),
+        event_schemas: RefCell::default(),
     })
 }
 
@@ -188,6 +190,26 @@ impl Kept {
         self.result_schemas
             .borrow_mut()
             .insert(number, Rc::clone(&schema));
+        Ok(Some(schema))
+    }
+
+    /// The schema of the payload of an event that a step publishes, by its place among them, if there is one.
+    pub(crate) fn event_schema(
+        &self,
+        number: i32,
+        place: usize,
+    ) -> Result<Option<Rc<Schema>>, Error> {
+        if let Some(schema) = self.event_schemas.borrow().get(&(number, place)) {
+            return Ok(Some(Rc::clone(schema)));
+        }
+        let event = self.step(number)?.publishes_events.get(place);
+        let Some(schema) = event.and_then(|event| event.schema.as_ref()) else {
+            return Ok(None);
+        };
+        let schema = Rc::new(self.compile(schema)?);
+        self.event_schemas
+            .borrow_mut()
+            .insert((number, place), Rc::clone(&schema));
         Ok(Some(schema))
     }
 

@@ -18,8 +18,12 @@ extension_sql_file!(
         cron::_cron_times,
         cron::_last_cron,
         cron::_next_cron,
+        domain_events::_is_event_pattern,
+        domain_events::_event_matches,
+        domain_events::_redelivery_delay_ms,
         engine::access::_checked_namespace,
         engine::evaluate::_evaluate,
+        engine::evaluate::_evaluate_outcomes,
         engine::fail::_time_out,
         engine::fail::_end_leases,
         engine::fail::_cancel_steps,
@@ -71,6 +75,7 @@ extension_sql_file!(
         settings::_partition_days,
         settings::_retention_days,
         settings::_statistics_days,
+        settings::_domain_event_days,
         settings::_export_function,
         states::_next_task_state,
         states::_unroll_task,
@@ -111,7 +116,18 @@ extension_sql_file!("../../sql/520_finish.sql", requires = ["510_claim"]);
 extension_sql_file!("../../sql/530_leases.sql", requires = ["520_finish"]);
 extension_sql_file!("../../sql/535_checkpoints.sql", requires = ["530_leases"]);
 extension_sql_file!("../../sql/540_workers.sql", requires = ["535_checkpoints"]);
-extension_sql_file!("../../sql/600_cancel.sql", requires = ["540_workers"]);
+extension_sql_file!(
+    "../../sql/550_domain_events.sql",
+    requires = ["540_workers"]
+);
+extension_sql_file!(
+    "../../sql/555_event_deliveries.sql",
+    requires = ["550_domain_events"]
+);
+extension_sql_file!(
+    "../../sql/600_cancel.sql",
+    requires = ["555_event_deliveries"]
+);
 extension_sql_file!("../../sql/603_repair.sql", requires = ["600_cancel"]);
 extension_sql_file!("../../sql/605_pauses.sql", requires = ["603_repair"]);
 extension_sql_file!("../../sql/607_existence.sql", requires = ["605_pauses"]);
@@ -130,7 +146,14 @@ extension_sql_file!(
 );
 extension_sql_file!("../../sql/640_events.sql", requires = ["635_stale_tasks"]);
 extension_sql_file!("../../sql/650_namespaces.sql", requires = ["640_events"]);
-extension_sql_file!("../../sql/660_explain.sql", requires = ["650_namespaces"]);
+extension_sql_file!(
+    "../../sql/655_read_domain_events.sql",
+    requires = ["650_namespaces"]
+);
+extension_sql_file!(
+    "../../sql/660_explain.sql",
+    requires = ["655_read_domain_events"]
+);
 extension_sql_file!(
     "../../sql/670_fold_statistics.sql",
     requires = ["660_explain"]

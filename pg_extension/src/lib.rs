@@ -14,6 +14,7 @@ mod actor;
 mod clock;
 mod compiled;
 mod cron;
+mod domain_events;
 mod edition;
 mod engine;
 mod error;

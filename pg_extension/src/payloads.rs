@@ -106,6 +106,19 @@ pub(crate) fn result_violation(
         .and_then(|schema| problem(&schema, &result.to_text())))
 }
 
+/// What is wrong with the payload of an event that a step publishes, by its place among them; `None` when it satisfies the event's schema.
+pub(crate) fn event_violation(
+    kept: &Kept,
+    number: i32,
+    place: usize,
+    payload: Option<Json>,
+) -> Result<Option<String>, Error> {
+    Ok(kept.event_schema(number, place)?.and_then(|schema| {
+        let text = payload.map_or_else(|| "null".to_owned(), Json::to_text);
+        problem(&schema, &text)
+    }))
+}
+
 /// Which limit a payload exceeds, in words that follow its name.
 pub(crate) fn exceeded_limit(payload: Json) -> Option<String> {
     /// A level takes at least its own header and an entry for what is in it.

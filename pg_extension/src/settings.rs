@@ -49,6 +49,9 @@ static RETENTION_DAYS: GucSetting<i32> = GucSetting::<i32>::new(30);
 /// `tasker.statistics_days`: how many days statistics are kept, whatever is kept of the tasks; 0 keeps them for ever. 400: this month can be compared with the same one last year.
 static STATISTICS_DAYS: GucSetting<i32> = GucSetting::<i32>::new(400);
 
+/// `tasker.domain_event_days`: how many days domain events are kept, delivered or not; 0 keeps them for ever. 30: as long as the tasks that published them.
+static DOMAIN_EVENT_DAYS: GucSetting<i32> = GucSetting::<i32>::new(30);
+
 /// `tasker.export_function`: the function that is given what leaves before it does. Empty: nobody asks for it.
 static EXPORT_FUNCTION: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
@@ -184,8 +187,22 @@ pub(crate) fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
+    define_domain_events();
     define_maintenance();
     define_grants();
+}
+
+fn define_domain_events() {
+    GucRegistry::define_int_guc(
+        c"tasker.domain_event_days",
+        c"Days for which domain events are kept, delivered or not.",
+        c"0 keeps them for ever.",
+        &DOMAIN_EVENT_DAYS,
+        0,
+        36_500,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
 }
 
 fn define_maintenance() {
@@ -380,6 +397,12 @@ fn _retention_days() -> i32 {
 #[pg_extern(stable, parallel_safe)]
 fn _statistics_days() -> i32 {
     STATISTICS_DAYS.get()
+}
+
+/// The setting `tasker.domain_event_days`.
+#[pg_extern(stable, parallel_safe)]
+fn _domain_event_days() -> i32 {
+    DOMAIN_EVENT_DAYS.get()
 }
 
 /// The setting `tasker.export_function`; null when it is empty.

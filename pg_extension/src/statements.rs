@@ -83,15 +83,7 @@ impl Session {
 
     /// The refusal that a statement words: its code, message, detail and hint.
     pub(crate) fn refusal(&self, statement: &Statement, table: &str, values: &[Value]) -> Error {
-        let worded = self.rows(statement, table, values, |row| {
-            let owned = |column| row.optional_text(column).map(str::to_owned);
-            Ok(Error::refused(
-                row.text(0),
-                row.text(1).to_owned(),
-                owned(2),
-                row.optional_text(3),
-            ))
-        });
+        let worded = self.rows(statement, table, values, |row| Ok(worded(row)));
         match worded.map(|mut refusals| refusals.pop()) {
             Ok(Some(refusal)) => refusal,
             Ok(None) => Error::refused("XX000", format!("{table} gave no reason"), None, None),
@@ -116,6 +108,17 @@ impl Session {
     ) -> Result<(), Error> {
         execute(plan(statement, table)?, values)
     }
+}
+
+/// The refusal in a row: its code, message, detail and hint.
+pub(crate) fn worded(row: &Row) -> Error {
+    let owned = |column| row.optional_text(column).map(str::to_owned);
+    Error::refused(
+        row.text(0),
+        row.text(1).to_owned(),
+        owned(2),
+        row.optional_text(3),
+    )
 }
 
 /// A session that is open; there may be one within another, when a statement calls a function that calls the library.

@@ -6,6 +6,7 @@
 //! - [`progress`]: a task's next state; [`verdict`]: what becomes of an outcome
 //! - [`template`]: what a user writes, and its checks; [`finding`]: what the checks say
 //! - [`graph`]: a template compiled to numbered steps
+//! - [`domain_event`]: when a step publishes a domain event, and which subscriptions it is for
 //! - [`retry`]: how long to wait after a failure
 //! - [`cron`]: cron expressions, and the moments they name in a time zone
 //! - [`rounds`]: which jobs of maintenance failed, and when each is tried again
@@ -21,6 +22,7 @@ mod nearest;
 mod path;
 
 pub mod cron;
+pub mod domain_event;
 pub mod error_code;
 pub mod finding;
 pub mod graph;

@@ -256,6 +256,7 @@ impl Session {
             result: None,
             error: None,
             checkpoint: None,
+            events: serde_json::Map::new(),
         };
         match self.chance.below(8) {
             0 => outcome.status = OutcomeStatus::Release,

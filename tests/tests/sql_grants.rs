@@ -18,6 +18,7 @@ const GRANTS: &str = "
     backfill_schedule       admin operator -      -      -
     cancel_bulk_job         admin operator -      -      -
     cancel_task             admin operator -      -      -
+    claim_domain_events     admin -        -      worker -
     claim_steps             admin -        -      worker -
     complete_step           admin -        -      worker -
     complete_step_manually  admin operator -      -      -
@@ -32,6 +33,7 @@ const GRANTS: &str = "
     get_dependency_results  admin -        -      worker -
     save_checkpoint         admin -        -      worker -
     fail_step               admin -        -      worker -
+    finish_domain_events    admin -        -      worker -
     finish_steps            admin -        -      worker -
     get_dead_letter         admin operator -      -      reader
     get_step                admin operator client -      reader
@@ -41,11 +43,13 @@ const GRANTS: &str = "
     health                  admin operator client worker reader
     list_bulk_jobs          admin operator -      -      -
     list_dead_letters       admin operator -      -      reader
+    list_domain_events      admin operator client -      reader
     list_events             admin operator client -      reader
     list_namespace_grants   admin -        -      -      -
     list_namespaces         admin operator -      -      reader
     list_schedules          admin operator -      -      reader
     list_steps              admin operator client -      reader
+    list_subscriptions      admin operator -      -      reader
     list_tasks              admin operator client -      reader
     list_templates          admin operator client -      reader
     list_workers            admin operator -      -      reader
@@ -54,6 +58,7 @@ const GRANTS: &str = "
     pause_schedule          admin operator -      -      -
     pause_task              admin operator -      -      -
     queue_stats             admin operator -      -      reader
+    redeliver_domain_event  admin operator -      -      -
     register_template       admin -        -      -      -
     register_worker         admin -        -      worker -
     rerun_task              admin operator -      -      -
@@ -75,9 +80,11 @@ const GRANTS: &str = "
     stale_tasks             admin operator -      -      reader
     statistics              admin operator -      -      reader
     step_history            admin operator client -      reader
+    subscribe_domain_events admin -        -      worker -
     task_graph              admin operator client -      reader
     list_compensations      admin operator client -      reader
     task_history            admin operator client -      reader
+    unsubscribe_domain_events admin operator -    -      -
     validate_template       admin operator client -      reader
     verify                  admin operator -      -      -
     version                 admin operator client worker reader

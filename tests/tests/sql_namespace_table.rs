@@ -20,6 +20,7 @@ const TABLE: &str = r#"
     backfill_schedule       operate hidden   ('s', '2030-01-01 00:30+00', '2030-01-01 00:40+00', 'theirs')
     cancel_bulk_job         operate unseen   ({job})
     cancel_task             operate hidden   ({running})
+    claim_domain_events     work    refused  ('w', 's', '{theirs}', '{*}')
     claim_steps             work    refused  ('w', '{theirs}')
     complete_step           work    hidden   ({held}, 1, '1')
     complete_step_manually  operate hidden   ({held}, '1')
@@ -34,6 +35,7 @@ const TABLE: &str = r#"
     get_dependency_results  work    hidden   ({held})
     save_checkpoint         work    hidden   ({held}, 1, '1')
     fail_step               work    hidden   ({held}, 1, '{"message": "m"}')
+    finish_domain_events    work    hidden   ('w', '[{"namespace": "theirs", "msg_id": 1, "delivery": 1, "status": "done"}]')
     finish_steps            work    hidden   ('w', '[{"step_uuid": "{held}", "attempt": 1, "status": "complete"}]')
     get_dead_letter         read    hidden   ({letter})
     get_step                read    hidden   ({held})
@@ -45,12 +47,14 @@ const TABLE: &str = r#"
     list_dead_letters       read    left_out ()
     list_dead_letters       read    left_out (resolution => 'pending')
     list_dead_letters       read    hidden   (after => {letter})
+    list_domain_events      read    left_out ()
     list_events             read    elsewhere ()
     list_events             read    hidden   (task_uuid => {running})
     list_namespace_grants   -       -        ()
     list_namespaces         read    left_out ()
     list_schedules          read    left_out ()
     list_steps              read    hidden   ({running})
+    list_subscriptions      read    left_out ()
     list_tasks              read    left_out ()
     list_templates          read    left_out ()
     list_workers            read    left_out ()
@@ -59,6 +63,7 @@ const TABLE: &str = r#"
     pause_schedule          operate hidden   ('s', 'theirs')
     pause_task              operate hidden   ({running})
     queue_stats             read    left_out ()
+    redeliver_domain_event  operate hidden   ({event})
     register_template       operate refused  ('{"name": "two", "namespace_name": "theirs", "version": "1.0.0", "steps": []}'::jsonb)
     register_template       operate refused  ('{name: two, namespace_name: theirs, version: 1.0.0, steps: []}'::text)
     register_worker         work    refused  ('w', '{theirs}', '{}', 'rust', '1')
@@ -82,8 +87,10 @@ const TABLE: &str = r#"
     statistics              read    left_out ()
     step_history            read    hidden   ({held})
     list_compensations      read    hidden   ({running})
+    subscribe_domain_events work    refused  ('s', '{theirs}', '{*}')
     task_graph              read    hidden   ({running})
     task_history            read    hidden   ({running})
+    unsubscribe_domain_events operate refused ('s', 'theirs', '*')
     validate_template       -       -        ('x'::text)
     verify                  read    left_out ()
     verify                  read    hidden   ({running})
@@ -128,7 +135,12 @@ async fn fill(sql: &mut Scenario, namespace: &str) -> anyhow::Result<Keys> {
     sql.clock(0).await?;
     sql.register(&format!(
         "{{name: one, namespace_name: {namespace}, version: 1.0.0, lifecycle: {{max_duration_seconds: 60}}, \
-         steps: [{{name: a, handler: {{callable: t.{namespace}}}, retry: {{max_attempts: 1}}}}]}}"
+         steps: [{{name: a, handler: {{callable: t.{namespace}}}, retry: {{max_attempts: 1}}, \
+         publishes_events: [{{name: a.ended, condition: always}}]}}]}}"
+    ))
+    .await?;
+    sql.run(&format!(
+        "select tasker.subscribe_domain_events('s', '{{{namespace}}}', '{{*}}')"
     ))
     .await?;
     let claim =
@@ -142,6 +154,11 @@ async fn fill(sql: &mut Scenario, namespace: &str) -> anyhow::Result<Keys> {
     let letter: String = sql
         .value(&format!(
             "select dead_letter_uuid::text from tasker.list_dead_letters('{namespace}')"
+        ))
+        .await?;
+    let event: String = sql
+        .value(&format!(
+            "select event ->> 'event_uuid' from tasker.claim_domain_events('w', 's', '{{{namespace}}}', '{{*}}')"
         ))
         .await?;
     let running = sql.create(&create).await?;
@@ -170,6 +187,7 @@ async fn fill(sql: &mut Scenario, namespace: &str) -> anyhow::Result<Keys> {
         ("failed", failed_task),
         ("failed_step", failed_step),
         ("letter", letter),
+        ("event", event),
         ("running", running),
         ("held", held),
         ("paused", paused),

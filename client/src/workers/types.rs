@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sqlx::FromRow;
 use uuid::Uuid;
 
@@ -126,6 +126,9 @@ pub struct Outcome {
     /// The checkpoint of an attempt that yields.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Value>,
+    /// Payloads of domain events by their names, in place of the result or the error.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub events: Map<String, Value>,
 }
 
 impl Outcome {
@@ -170,6 +173,7 @@ impl Outcome {
             result: None,
             error: None,
             checkpoint: None,
+            events: Map::new(),
         }
     }
 }

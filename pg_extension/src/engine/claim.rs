@@ -13,12 +13,12 @@ use tasker_rules::step_state::{StepEvent, StepState};
 use tasker_rules::task_state::TaskEvent;
 
 use super::changes::{self, Change};
-use super::fail;
 use super::messages::NEVER;
 use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement};
 use super::tasks::{self, Deltas};
 use super::{Call, Taker, claimed, names, namespaces};
+use super::{events, fail};
 use crate::error::Error;
 use crate::namespace_grants::Caller;
 use crate::queue::{self, Met, Queue};
@@ -87,6 +87,7 @@ fn claim_from(call: &Call, queue: Queue, taker: &Taker) -> Result<Vec<u128>, Err
     let mut deltas = Deltas::new();
     let mut settlements: Vec<Settlement> = Vec::new();
     let mut visible_at = Vec::new();
+    let mut taken_over = Vec::new();
     let mut orphans = Vec::new();
     let mut foreign = Vec::new();
     for (met, decision) in met.iter().zip(decisions) {
@@ -116,6 +117,7 @@ fn claim_from(call: &Call, queue: Queue, taker: &Taker) -> Result<Vec<u128>, Err
                 changes.push(change);
                 visible_at.push((met.msg_id, hidden_until));
                 steps.push(row.key);
+                taken_over.push((row, error));
             }
             Decision::Settle(row, delay_ms) => {
                 let error = fail::lease_expired_error(&row);
@@ -127,6 +129,7 @@ fn claim_from(call: &Call, queue: Queue, taker: &Taker) -> Result<Vec<u128>, Err
             Decision::Leave => {}
         }
     }
+    events::publish_taken_over(call, &taken_over)?;
     changes::write(call, changes, Some(taker))?;
     tasks::advance(call, &deltas)?;
     settle::settle(call, &settlements, &[], None)?;

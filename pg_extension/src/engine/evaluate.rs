@@ -4,13 +4,13 @@
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{Uuid, pg_extern, pg_sys};
+use pgrx::{AnyElement, Uuid, pg_extern, pg_sys};
 use tasker_rules::step_state::{StepEvent, StepState};
 use tasker_rules::template::Evaluation;
 
 use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement};
-use super::{Call, fail, finish, refusable};
+use super::{Call, events, fail, finish, refusable};
 use crate::error::Error;
 use crate::keys;
 use crate::settings;
@@ -23,6 +23,19 @@ const REST: Statement = Statement {
            on conflict on constraint resting_outcomes_pkey do nothing",
     rows: None,
     parameters: &[pg_sys::UUIDARRAYOID, pg_sys::TIMESTAMPTZOID],
+};
+
+const REST_WITH_EVENTS: Statement = Statement {
+    name: "rest_with_events",
+    text: "insert into {} (rested_at, step_uuid, events)
+           select $2, u.step_uuid, u.events from rows from (pg_catalog.unnest($1), pg_catalog.unnest($3)) u(step_uuid, events)
+           on conflict on constraint resting_outcomes_pkey do nothing",
+    rows: None,
+    parameters: &[
+        pg_sys::UUIDARRAYOID,
+        pg_sys::TIMESTAMPTZOID,
+        pg_sys::JSONBARRAYOID,
+    ],
 };
 
 /// Whether the outcomes of a step rest.
@@ -58,16 +71,23 @@ pub(super) fn resting(settlement: Settlement, result: Option<Json>) -> Settlemen
 
 /// Remembers steps whose outcomes rest, for maintenance.
 pub(super) fn remember(call: &Call, settlements: &[Settlement]) -> Result<(), Error> {
-    let resting: Vec<u128> = settlements
+    let (resting, payloads): (Vec<u128>, Vec<Option<Json>>) = settlements
         .iter()
         .filter(|settlement| is_resting(settlement.to))
-        .map(|settlement| settlement.row.key)
-        .collect();
+        .map(|settlement| (settlement.row.key, settlement.event_payloads))
+        .unzip();
     if resting.is_empty() {
         return Ok(());
     }
-    let values = [Value::uuids(&resting), Value::time(call.now)];
-    call.session.run(&REST, "tasker.resting_outcomes", &values)
+    let (keys, now) = (Value::uuids(&resting), Value::time(call.now));
+    if payloads.iter().any(Option::is_some) && events::are_known() {
+        let values = [keys, now, Value::jsons(&payloads)];
+        return call
+            .session
+            .run(&REST_WITH_EVENTS, "tasker.resting_outcomes", &values);
+    }
+    call.session
+        .run(&REST, "tasker.resting_outcomes", &[keys, now])
 }
 
 fn is_resting(state: StepState) -> bool {
@@ -84,6 +104,30 @@ fn _evaluate(
     now: TimestampWithTimeZone,
     actor: &str,
 ) -> Result<Option<Vec<Option<String>>>, ErrorReport> {
+    evaluate(&step_uuids, None, now, actor)
+}
+
+/// The same, with the payloads of domain events that rest with the outcomes: an object, by the keys of the steps.
+#[pg_extern(
+    sql = r#"CREATE FUNCTION "_evaluate_outcomes"("step_uuids" uuid[], "events" jsonb, "now" timestamptz, "actor" text) RETURNS text[]
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"#
+)]
+fn _evaluate_outcomes(
+    step_uuids: Vec<Uuid>,
+    events: Option<AnyElement>,
+    now: TimestampWithTimeZone,
+    actor: &str,
+) -> Result<Option<Vec<Option<String>>>, ErrorReport> {
+    let events = events.map(|events| Json::of_datum(events.datum()));
+    evaluate(&step_uuids, events, now, actor)
+}
+
+fn evaluate(
+    step_uuids: &[Uuid],
+    events: Option<Json>,
+    now: TimestampWithTimeZone,
+    actor: &str,
+) -> Result<Option<Vec<Option<String>>>, ErrorReport> {
     if step_uuids.is_empty() {
         return Ok(None);
     }
@@ -94,24 +138,28 @@ fn _evaluate(
         let settlements = locked
             .iter()
             .filter(|row| is_resting(row.state) && keys.contains(&row.key))
-            .map(evaluated(call))
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|row| {
+                let payloads = events.and_then(|events| events.field_of(&keys::text(row.key)));
+                Ok(Settlement {
+                    event_payloads: payloads,
+                    ..evaluated(call, row)?
+                })
+            })
+            .collect::<Result<Vec<_>, Error>>()?;
         settle::settle(call, &settlements, &locked, None).map(|_| ())
     })
 }
 
-fn evaluated<'a>(call: &'a Call) -> impl Fn(&StepRow) -> Result<Settlement, Error> + 'a {
-    move |row| {
-        if row.state == StepState::EnqueuedForOrchestration {
-            let result = row.result.unwrap_or_else(|| Json::parse(c"null"));
-            return Ok(finish::accepted_or_not(row, result, row.checkpoint)?.0);
-        }
-        let error = row.error.unwrap_or_else(|| Json::parse(c"{}"));
-        let is_retryable = error.field_of("retryable").map(Json::kind) != Some(Kind::False);
-        let retry_after_ms = error
-            .text_of("retry_after_ms")
-            .and_then(|text| text.parse().ok());
-        let delay = fail::retry_delay_ms(row, is_retryable, retry_after_ms)?;
-        Ok(fail::failed(call, row.clone(), row.error, delay))
+fn evaluated(call: &Call, row: &StepRow) -> Result<Settlement, Error> {
+    if row.state == StepState::EnqueuedForOrchestration {
+        let result = row.result.unwrap_or_else(|| Json::parse(c"null"));
+        return Ok(finish::accepted_or_not(row, result, row.checkpoint)?.0);
     }
+    let error = row.error.unwrap_or_else(|| Json::parse(c"{}"));
+    let is_retryable = error.field_of("retryable").map(Json::kind) != Some(Kind::False);
+    let retry_after_ms = error
+        .text_of("retry_after_ms")
+        .and_then(|text| text.parse().ok());
+    let delay = fail::retry_delay_ms(row, is_retryable, retry_after_ms)?;
+    Ok(fail::failed(call, row.clone(), row.error, delay))
 }

@@ -70,6 +70,7 @@ pub(super) fn failed(
         error,
         checkpoint: None,
         metadata: None,
+        event_payloads: None,
         row,
     }
 }
@@ -204,6 +205,7 @@ fn cancelled(row: StepRow) -> Settlement {
         error: row.error,
         checkpoint: None,
         metadata: None,
+        event_payloads: None,
         row,
     }
 }

@@ -16,7 +16,7 @@ use super::branches::{self, Violation};
 use super::outcomes::{self, Outcome, Said};
 use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement};
-use super::{Call, Taker, access, answers, claim, claimed, evaluate, fail, names};
+use super::{Call, Taker, access, answers, claim, claimed, evaluate, events, fail, names};
 use crate::error::Error;
 use crate::namespace_grants::Caller;
 use crate::statements::{Statement, session};
@@ -194,6 +194,9 @@ fn judge_all(call: &Call, caller: &Caller, outcomes: Vec<Outcome>) -> Result<Jud
             if let Some(violation) = violation {
                 judgement.code = Some(violation.code);
                 judgement.message = Some(violation.detail);
+            } else if let Some(problem) = events::problem(&settlement)? {
+                judgement.code = Some("TK021");
+                judgement.message = Some(problem);
             }
             settlements.push(settlement);
         }
@@ -242,10 +245,11 @@ fn change_of(
     said: &Said,
     row: &StepRow,
 ) -> Result<(Settlement, Option<Violation>), Error> {
-    let settlement = match said.status {
+    let mut settlement = match said.status {
         OutcomeStatus::Complete => {
             let result = outcome.result.unwrap_or_else(null);
-            let (settlement, violation) = accepted_or_not(row, result, outcome.checkpoint)?;
+            let (mut settlement, violation) = accepted_or_not(row, result, outcome.checkpoint)?;
+            settlement.event_payloads = outcome.events;
             if !evaluate::is_deferred(row) {
                 return Ok((settlement, violation));
             }
@@ -266,6 +270,7 @@ fn change_of(
         OutcomeStatus::Release => given_back(call, outcome, row, &[StepEvent::Release]),
         OutcomeStatus::Yield => given_back(call, outcome, row, &[StepEvent::Yield]),
     };
+    settlement.event_payloads = outcome.events;
     if evaluate::is_deferred(row) {
         return Ok((evaluate::resting(settlement, outcome.result), None));
     }
@@ -322,6 +327,7 @@ pub(super) fn accepted_or_not(
         error,
         checkpoint: checkpoint.filter(|_| violation.is_none()),
         metadata: None,
+        event_payloads: None,
         row: row.clone(),
     };
     Ok((settlement, violation))
@@ -344,6 +350,7 @@ fn given_back(
         error: None,
         checkpoint: outcome.checkpoint,
         metadata: None,
+        event_payloads: None,
         row: row.clone(),
     }
 }

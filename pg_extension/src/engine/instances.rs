@@ -311,6 +311,7 @@ fn ended(row: &StepRow, to: StepState, events: &'static [StepEvent]) -> Settleme
         error: None,
         checkpoint: None,
         metadata: None,
+        event_payloads: None,
         row: StepRow {
             remaining: 0,
             ..row.clone()

@@ -14,6 +14,7 @@ mod claimed;
 mod compensation;
 mod create;
 mod evaluate;
+mod events;
 mod fail;
 mod finish;
 mod graphs;

@@ -11,6 +11,8 @@ pub(super) struct Outcome {
     pub(super) attempt: Option<i32>,
     pub(super) result: Option<Json>,
     pub(super) checkpoint: Option<Json>,
+    /// The payloads of domain events, by their names.
+    pub(super) events: Option<Json>,
     /// What it says, or the code and the words for what is wrong with it.
     pub(super) said: Result<Said, (&'static str, String)>,
 }
@@ -53,6 +55,7 @@ fn read_one(whole: Json) -> Outcome {
         attempt,
         result: field("result"),
         checkpoint: field("checkpoint"),
+        events: field("events").filter(|events| events.kind() != Kind::Null),
         said: Err(bad("an outcome must be a JSON object")),
     };
     if is_object {
@@ -77,6 +80,11 @@ fn read_said(
         .attempt
         .ok_or_else(|| bad("attempt must be a whole number, as claimed"))?;
     let status = status.ok_or_else(|| bad("status must be complete, fail, release or yield"))?;
+    if outcome.events.is_some_and(|events| !events.is_object()) {
+        return Err(bad(
+            "events must be an object of payloads, by the names of events",
+        ));
+    }
     let error = whole.field_of("error");
     let failure = match status {
         OutcomeStatus::Fail => Some(read_failure(error).map_err(bad)?),
@@ -134,6 +142,7 @@ fn limit_problem(whole: Json, outcome: &Outcome, error: Option<Json>) -> Option<
     [
         ("checkpoint", outcome.checkpoint),
         ("error", error),
+        ("object of events", outcome.events),
         ("result", outcome.result),
     ]
     .into_iter()

@@ -109,6 +109,7 @@ fn repair(
         error: None,
         checkpoint: None,
         metadata,
+        event_payloads: None,
         row: row.clone(),
     };
     let dependents: Vec<StepRow> = settle::narrow(locked.clone())

@@ -13,6 +13,7 @@ use tasker_rules::step_state::{StepEvent, StepState};
 use tasker_rules::task_state::TaskEvent;
 
 use super::changes::{self, Change, ENQUEUED, FINISHED};
+use super::events;
 use super::late::{self, Late};
 use super::messages::{self, Released, Sent};
 use super::rows::StepRow;
@@ -40,6 +41,8 @@ pub(super) struct Settlement {
     pub(super) checkpoint: Option<Json>,
     /// For its row of history.
     pub(super) metadata: Option<Json>,
+    /// The payloads that its handler gives to domain events, by their names.
+    pub(super) event_payloads: Option<Json>,
 }
 
 /// A dependent that has become ready.
@@ -120,6 +123,7 @@ pub(super) fn settle_into(
     taker: Option<&Taker>,
     work: &mut Work,
 ) -> Result<(), Error> {
+    events::publish(call, settlements)?;
     let decrements = late::consequences(settlements, &mut work.late)?;
     count(settlements, &mut work.deltas);
     let handed_over = write(

@@ -21,7 +21,7 @@ use details::Named;
 use crate::finding::Finding;
 use crate::key::MAX_NUMBER;
 use crate::template::{
-    Compensation, Identity, Lifecycle, PublishedEvent, Retry, StepTemplate, StepType, Template,
+    Compensation, DomainEvent, Identity, Lifecycle, PublishedEvent, Retry, StepTemplate, StepType, Template,
 };
 
 /// A template's graph, with all that the engine needs of it to run a task.
@@ -74,7 +74,7 @@ pub struct CompiledStep {
     pub timeout_seconds: Option<u32>,
     /// The JSON Schema of its result.
     pub result_schema: Option<Value>,
-    /// The business events it publishes.
+    /// The business events it publishes, each with the schema that its payload is held against: its own, or that of the template's event.
     pub publishes_events: Vec<PublishedEvent>,
     /// What its type adds.
     #[serde(default, skip_serializing_if = "is_plain")]
@@ -320,6 +320,7 @@ pub fn compile(template: &Template) -> Result<CompiledTemplate, Vec<Finding>> {
                 numbers[position],
                 &edges[position],
                 &numbers,
+                &template.domain_events,
             )
         })
         .collect();
@@ -381,6 +382,7 @@ fn compile_step(
     number: u32,
     dependencies: &[usize],
     numbers: &[u32],
+    domain_events: &[DomainEvent],
 ) -> CompiledStep {
     let mut dependencies: Vec<u32> = dependencies
         .iter()
@@ -408,7 +410,11 @@ fn compile_step(
         retry: step.retry.clone(),
         timeout_seconds: step.timeout_seconds,
         result_schema: step.result_schema.clone(),
-        publishes_events: step.publishes_events.clone(),
+        publishes_events: step
+            .publishes_events
+            .iter()
+            .map(|event| with_schema(event, domain_events))
+            .collect(),
         details: Details::Plain,
         is_conditional: false,
     }
@@ -440,5 +446,18 @@ fn compile_compensation(
             of_many: step.details.instances().is_some(),
         },
         is_conditional: false,
+    }
+}
+
+fn with_schema(event: &PublishedEvent, domain_events: &[DomainEvent]) -> PublishedEvent {
+    let declared = domain_events
+        .iter()
+        .find(|declared| declared.name == event.name);
+    PublishedEvent {
+        schema: event
+            .schema
+            .clone()
+            .or_else(|| declared.and_then(|declared| declared.schema.clone())),
+        ..event.clone()
     }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::environment::{self, ALL};
+use super::events;
 use super::kinds;
 use super::outline::{Outline, StepOutline};
 use super::step::StepType;
@@ -32,6 +33,7 @@ pub(super) fn findings(document: &Value) -> Vec<Finding> {
     }
     kinds::findings(&outline, &edges, &mut findings);
     environment::findings(document, &names, &mut findings);
+    events::findings(document, &outline, &mut findings);
     schema_findings(document, &outline, &mut findings);
     orphan_findings(&outline, &edges, &mut findings);
     findings

@@ -5,6 +5,7 @@
 
 mod canonical;
 mod environment;
+mod events;
 mod kinds;
 mod meaning;
 mod outline;

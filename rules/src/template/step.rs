@@ -201,9 +201,9 @@ enum_schema!(EventCondition);
 named_enum! {
     /// How an event is delivered.
     DeliveryMode, "delivery mode" {
-        /// Through the database: it survives a crash.
+        /// Through a queue: each subscription gets it, whatever crashes.
         Durable = "durable",
-        /// Inside the worker's process only.
+        /// By a notification: who listens at that moment gets it.
         Fast = "fast",
     }
 }

@@ -91,6 +91,38 @@ fn a_standard_step_has_no_fields_of_other_types() {
 }
 
 #[test]
+fn events_are_declared_and_published_once_each() {
+    let event = |name: &str| json!({ "name": name });
+    let mut document = with_step(&json!({ "publishes_events": [event("order.shiped")] }));
+    assert!(errors(document.clone()).is_empty());
+    document["domain_events"] = json!([event("order.shipped"), event("order.lost")]);
+    assert_eq!(
+        errors(document.clone()),
+        ["NAME_INVALID steps[0].publishes_events[0].name"]
+    );
+    assert_eq!(
+        message_of(document.clone(), FindingCode::NameInvalid),
+        "the event \"order.shiped\" is not among the template's domain_events; did you mean \"order.shipped\"?"
+    );
+    document["steps"][0]["publishes_events"] = json!([
+        event("order.shipped"),
+        { "name": "order.shipped", "condition": "failure" },
+        { "name": "order.shipped", "delivery_mode": "fast" },
+    ]);
+    assert!(errors(document.clone()).is_empty());
+    document["steps"][0]["publishes_events"][2] =
+        json!({ "name": "order.shipped", "condition": "success" });
+    document["domain_events"][1] = event("order.shipped");
+    assert_eq!(
+        errors(document),
+        [
+            "NAME_INVALID domain_events[1].name",
+            "NAME_INVALID steps[0].publishes_events[2].name",
+        ]
+    );
+}
+
+#[test]
 fn schemas_in_a_template_are_json_schemas_that_fetch_nothing() {
     let mut document = with_step(&json!({
         "result_schema": { "$ref": "https://example.com/schema.json" },

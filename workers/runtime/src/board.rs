@@ -177,6 +177,12 @@ impl Board {
                 message.as_deref().unwrap_or_default(),
             );
             match verdict.verdict {
+                VerdictKind::Accepted if verdict.message.is_some() => {
+                    tracing::warn!(
+                        step_uuid = %outcome.step_uuid, attempt = outcome.attempt, code,
+                        "the outcome counts, but {message}"
+                    );
+                }
                 VerdictKind::Accepted | VerdictKind::Repeated => {}
                 VerdictKind::Lost | VerdictKind::Cancelled | VerdictKind::TimedOut => {
                     tracing::info!(

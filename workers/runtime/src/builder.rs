@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tasker_client::Client;
+use tasker_client::{BadPattern, Client, EventPattern};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::calls::Caller;
+use crate::deliveries::EventCaller;
+use crate::event_handler::{DEFAULT_SUBSCRIBER, Subscriptions, is_subscriber};
 use crate::handler::Handlers;
 use crate::schedule::WakeMode;
 use crate::worker::Settings;
-use crate::{Handler, Worker};
+use crate::{EventHandler, Handler, Worker};
 
 const DEFAULT_CONCURRENCY: usize = 8;
 /// Above some 50 steps a call there is little to gain, and above 100 nothing.
@@ -34,12 +36,21 @@ pub enum BuildError {
         /// The name.
         name: String,
     },
-    /// No handler was registered, so the worker could never claim anything.
+    /// No handler was registered and nothing subscribed to, so the worker could never claim anything.
     #[error("the worker has no handlers")]
     NoHandlers,
     /// No namespace was given, so the worker could never claim anything.
     #[error("the worker has no namespaces")]
     NoNamespaces,
+    /// A pattern of events that is none.
+    #[error(transparent)]
+    BadPattern(#[from] BadPattern),
+    /// Two handlers were given for one pattern of events.
+    #[error("the pattern of events `{pattern}` is subscribed to twice")]
+    SubscribedTwice {
+        /// The pattern.
+        pattern: String,
+    },
     /// A setting is out of its range.
     #[error("{setting} must be {range}")]
     OutOfRange {
@@ -64,6 +75,9 @@ pub struct WorkerBuilder {
     shutdown_grace: Duration,
     handlers: Handlers,
     registered_twice: Option<String>,
+    subscriber: String,
+    subscriptions: Subscriptions,
+    bad_subscription: Option<BuildError>,
 }
 
 impl WorkerBuilder {
@@ -80,6 +94,9 @@ impl WorkerBuilder {
             shutdown_grace: DEFAULT_SHUTDOWN_GRACE,
             handlers: Handlers::default(),
             registered_twice: None,
+            subscriber: DEFAULT_SUBSCRIBER.to_owned(),
+            subscriptions: Subscriptions::default(),
+            bad_subscription: None,
         }
     }
 
@@ -156,8 +173,40 @@ impl WorkerBuilder {
         self
     }
 
+    /// Subscribes to the domain events of the worker's namespaces by a pattern: `order.*`, or `*`
+    /// for all of them. Each durable event comes to one of the workers that have the same subscriber
+    /// and the same pattern, and comes again until its handler succeeds; each fast one comes at once
+    /// to every worker that listens at that moment.
+    #[must_use]
+    pub fn subscribe(mut self, pattern: &str, handler: impl EventHandler) -> Self {
+        let bad = match pattern.parse::<EventPattern>() {
+            Err(error) => Some(error.into()),
+            Ok(parsed) => {
+                let is_new = self.subscriptions.add(parsed, Arc::new(handler));
+                (!is_new).then(|| BuildError::SubscribedTwice {
+                    pattern: pattern.to_owned(),
+                })
+            }
+        };
+        if let Some(bad) = bad {
+            self.bad_subscription.get_or_insert(bad);
+        }
+        self
+    }
+
+    /// The name of the worker's subscriptions, `default` by default. Workers with one name share
+    /// the events of each pattern among them; with different names each gets all of them.
+    #[must_use]
+    pub fn subscriber(mut self, subscriber: impl Into<String>) -> Self {
+        self.subscriber = subscriber.into();
+        self
+    }
+
     /// The worker, if its settings hold together.
-    pub fn build(self) -> Result<Worker, BuildError> {
+    pub fn build(mut self) -> Result<Worker, BuildError> {
+        if let Some(bad) = self.bad_subscription.take() {
+            return Err(bad);
+        }
         self.check()?;
         let caller = Caller {
             line: Arc::new(Mutex::new(self.client.work_line())),
@@ -167,6 +216,16 @@ impl WorkerBuilder {
             handlers: self.handlers.names(),
             lease: self.lease,
         };
+        let events = (!self.subscriptions.is_empty()).then(|| EventCaller {
+            client: caller.client.clone(),
+            worker_id: caller.worker_id.clone(),
+            subscriber: self.subscriber,
+            namespaces: caller.namespaces.clone(),
+            lease: self.lease,
+            wake_mode: self.wake_mode,
+            poll_interval: self.poll_interval,
+            subscriptions: self.subscriptions,
+        });
         let settings = Settings {
             concurrency: self.concurrency,
             prefetch: self.prefetch,
@@ -174,14 +233,14 @@ impl WorkerBuilder {
             wake_mode: self.wake_mode,
             shutdown_grace: self.shutdown_grace,
         };
-        Ok(Worker::new(caller, settings, self.handlers))
+        Ok(Worker::new(caller, settings, self.handlers, events))
     }
 
     fn check(&self) -> Result<(), BuildError> {
         if let Some(name) = &self.registered_twice {
             return Err(BuildError::HandlerRegisteredTwice { name: name.clone() });
         }
-        if self.handlers.is_empty() {
+        if self.handlers.is_empty() && self.subscriptions.is_empty() {
             return Err(BuildError::NoHandlers);
         }
         if self.namespaces.is_empty() {
@@ -212,6 +271,11 @@ impl WorkerBuilder {
                 self.worker_id.as_ref().is_none_or(|id| is_name(id)),
                 "worker_id",
                 "1 to 200 characters",
+            ),
+            (
+                is_subscriber(&self.subscriber),
+                "subscriber",
+                "1 to 64 letters, digits, _, . and -",
             ),
         ];
         match ranges.into_iter().find(|(holds, ..)| !holds) {
@@ -278,6 +342,22 @@ mod tests {
         );
     }
 
+    async fn take(_event: crate::DomainEvent) -> Result<(), HandlerError> {
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_worker_may_subscribe_alone_and_to_each_pattern_once() {
+        assert!(builder().subscribe("order.*", take).build().is_ok());
+        let twice = builder().subscribe("*", take).subscribe("*", take);
+        assert_eq!(
+            twice.build().expect_err("twice").to_string(),
+            "the pattern of events `*` is subscribed to twice"
+        );
+        let bad = builder().subscribe("order shipped", take).build();
+        assert!(matches!(bad, Err(BuildError::BadPattern(_))));
+    }
+
     #[tokio::test]
     async fn settings_out_of_range_are_named() {
         let working = || builder().register("a.one", one);
@@ -295,6 +375,10 @@ mod tests {
             (
                 working().worker_id(""),
                 "worker_id must be 1 to 200 characters",
+            ),
+            (
+                working().subscriber("a b"),
+                "subscriber must be 1 to 64 letters, digits, _, . and -",
             ),
         ] {
             assert_eq!(builder.build().expect_err("out of range").to_string(), said);

@@ -15,7 +15,7 @@ use crate::jitter::{fraction, pause};
 
 /// A call without an answer for so long is given up: its connection may be dead without either side
 /// knowing.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -168,7 +168,7 @@ impl Caller {
     }
 }
 
-async fn within<T>(
+pub(crate) async fn within<T>(
     deadline: Duration,
     call: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, CallError> {

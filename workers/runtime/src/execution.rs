@@ -81,9 +81,13 @@ fn panic_message(payload: &(dyn Any + Send)) -> &str {
 }
 
 fn into_outcome(step: &StepContext, ended: Result<Value, HandlerError>) -> Outcome {
-    match ended {
+    let outcome = match ended {
         Ok(result) => Outcome::complete(step.step_uuid(), step.attempt(), result),
         Err(error) => Outcome::fail(step.step_uuid(), step.attempt(), step_error(&error)),
+    };
+    Outcome {
+        events: step.published(),
+        ..outcome
     }
 }
 
@@ -173,6 +177,20 @@ mod tests {
             detail: Some(json!({"status": 429})),
         };
         assert_eq!(error_of(run(handler, step()).await), expected);
+    }
+
+    #[tokio::test]
+    async fn payloads_of_events_go_with_the_outcome() {
+        let handler = |step: StepContext| async move {
+            step.publish("order.shipped", json!({"n": 1}));
+            step.publish("order.shipped", json!({"n": 2}));
+            Ok(Value::Null)
+        };
+        let outcome = run(handler, step()).await;
+        assert_eq!(
+            Value::Object(outcome.events),
+            json!({"order.shipped": {"n": 2}})
+        );
     }
 
     #[tokio::test]

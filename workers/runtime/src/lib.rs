@@ -37,6 +37,8 @@
 //! | `upkeep` | when leases are extended and heartbeats sent: plain arithmetic on times |
 //! | `execution` | one handler call: time limit, panic, stop |
 //! | `calls` | the calls of the database, with their deadlines and repetitions |
+//! | `event_handler` | what the author of a subscription to domain events meets |
+//! | `deliveries` | the loop that takes domain events, beside the shift |
 //! | `wake` | notifications of the database |
 //! | `jitter` | chance |
 #![warn(missing_docs)]
@@ -44,6 +46,8 @@
 mod board;
 mod builder;
 mod calls;
+mod deliveries;
+mod event_handler;
 mod execution;
 mod handler;
 mod handler_error;
@@ -57,10 +61,12 @@ mod wake;
 mod worker;
 
 pub use builder::{BuildError, WorkerBuilder};
+pub use event_handler::{EventFuture, EventHandler};
 pub use handler::{Handler, HandlerFuture};
 pub use handler_error::HandlerError;
 pub use schedule::WakeMode;
 pub use step_context::{InputError, StepContext};
+pub use tasker_client::DomainEvent;
 /// Stops a worker: cancel it and [`Worker::run`] gives its steps back and returns.
 pub use tokio_util::sync::CancellationToken;
 pub use worker::{RunError, Worker};

@@ -2,7 +2,7 @@
 
 mod draft;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -19,6 +19,7 @@ use crate::HandlerError;
 pub struct StepContext {
     data: Arc<Data>,
     cancellation: CancellationToken,
+    events: Arc<Mutex<Map<String, Value>>>,
 }
 
 #[derive(Debug)]
@@ -112,6 +113,7 @@ impl StepContext {
         Self {
             data: Arc::new(data),
             cancellation,
+            events: Arc::default(),
         }
     }
 
@@ -276,6 +278,24 @@ impl StepContext {
     /// Waits until [`StepContext::is_cancelled`] would say so.
     pub async fn cancelled(&self) {
         self.cancellation.cancelled().await;
+    }
+
+    /// Gives a payload of its own to a domain event that the step publishes by its template, in
+    /// place of the step's result or error. It is published with the attempt's outcome, if the
+    /// event's condition is met then. A second payload for the same event replaces the first.
+    pub fn publish(&self, event: impl Into<String>, payload: impl Into<Value>) {
+        self.events().insert(event.into(), payload.into());
+    }
+
+    /// The payloads given so far by [`StepContext::publish`], by the names of the events.
+    #[must_use]
+    pub fn published(&self) -> Map<String, Value> {
+        self.events().clone()
+    }
+
+    fn events(&self) -> MutexGuard<'_, Map<String, Value>> {
+        // A handler that panicked while it held the lock left a whole map.
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn cancellation(&self) -> &CancellationToken {

@@ -8,6 +8,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::WorkerBuilder;
 use crate::calls::{CallError, Caller};
+use crate::deliveries::{Deliveries, EventCaller};
 use crate::handler::Handlers;
 use crate::jitter::{fraction, pause};
 use crate::schedule::WakeMode;
@@ -29,6 +30,7 @@ pub struct Worker {
     caller: Caller,
     settings: Settings,
     handlers: Handlers,
+    events: Option<EventCaller>,
 }
 
 /// Why a worker couldn't begin. Once it has begun it goes on until it is told to stop.
@@ -42,17 +44,24 @@ pub enum RunError {
 
 impl Worker {
     /// Begins the settings of a worker that calls the database through `client`. The client's pool
-    /// should have three connections at least: for outcomes, for leases, and one to spare.
+    /// should have three connections at least: for outcomes, for leases, and one to spare, which those
+    /// who subscribe to domain events use.
     #[must_use]
     pub fn builder(client: Client) -> WorkerBuilder {
         WorkerBuilder::new(client)
     }
 
-    pub(crate) fn new(caller: Caller, settings: Settings, handlers: Handlers) -> Self {
+    pub(crate) fn new(
+        caller: Caller,
+        settings: Settings,
+        handlers: Handlers,
+        events: Option<EventCaller>,
+    ) -> Self {
         Self {
             caller,
             settings,
             handlers,
+            events,
         }
     }
 
@@ -77,13 +86,15 @@ impl Worker {
         );
         let shift = Shift::new(self.caller, &self.settings, self.handlers);
         let grace = self.settings.shutdown_grace;
+        let deliveries = self.events.map(|caller| {
+            let (deliveries, shutdown) = (Deliveries::new(caller), shutdown.clone());
+            spawned(async move { deliveries.work(&shutdown, grace).await })
+        });
         // On a thread of the runtime, which also hears of answers: the thread that waits for the
         // whole program would have to be woken for each.
-        let work = tokio::spawn(async move { shift.work(&shutdown, grace).await });
-        if let Err(error) = AbortOnDropHandle::new(work).await
-            && let Ok(panic) = error.try_into_panic()
-        {
-            std::panic::resume_unwind(panic);
+        joined(spawned(async move { shift.work(&shutdown, grace).await })).await;
+        if let Some(deliveries) = deliveries {
+            joined(deliveries).await;
         }
         tracing::info!("the worker has stopped");
         Ok(())
@@ -113,5 +124,18 @@ impl Worker {
                 () = tokio::time::sleep(pause(failures, fraction())) => {}
             }
         }
+    }
+}
+
+fn spawned(work: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(work))
+}
+
+/// Waits for a part of the worker; its panic is the worker's.
+async fn joined(part: AbortOnDropHandle<()>) {
+    if let Err(error) = part.await
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
     }
 }

@@ -39,6 +39,9 @@ fn worker(client: Client, settings: &Settings) -> anyhow::Result<Worker> {
         .poll_interval(settings.poll_interval())
         .wake_mode(settings.wake.into())
         .shutdown_grace(settings.shutdown_grace());
+    if let Some(subscriber) = &settings.subscriber {
+        builder = builder.subscriber(subscriber);
+    }
     if let Some(worker_id) = &settings.worker_id {
         builder = builder.worker_id(worker_id);
     }

@@ -58,7 +58,12 @@ pub(crate) struct Settings {
     #[arg(long, env = "TASKER_WORKER_ID")]
     pub(crate) worker_id: Option<String>,
 
-    /// The most connections of the worker; one more listens for work.
+    /// The name under which the worker subscribes to domain events: those with one name share them
+    /// [default: default].
+    #[arg(long, env = "TASKER_WORKER_SUBSCRIBER")]
+    pub(crate) subscriber: Option<String>,
+
+    /// The most connections of the worker; one more listens for work, and one for domain events.
     #[arg(long, env = "TASKER_WORKER_MAX_CONNECTIONS", default_value_t = 3)]
     pub(crate) max_connections: u32,
 

@@ -46,6 +46,7 @@ impl StepContext {
         Self {
             data: Arc::new(data),
             cancellation: CancellationToken::new(),
+            events: Arc::default(),
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod accounts;
 mod data;
+mod events;
 mod example;
 mod integer;
 mod math;
@@ -76,8 +77,9 @@ const COMPUTATIONS: &[(&str, Computation)] = &[
     ("payments.notify_customer", payments::notify_customer),
 ];
 
-/// Registers every handler of this program.
+/// Registers every handler of this program, and subscribes to events.
 pub(crate) fn register_all(builder: WorkerBuilder) -> WorkerBuilder {
+    let builder = events::subscribe(builder);
     COMPUTATIONS
         .iter()
         .fold(builder, |builder, (name, compute)| {
