@@ -394,6 +394,21 @@ create table tasker.event_subscriptions (
 comment on table tasker.event_subscriptions is
   'Who is sent which durable events. By name: a subscription may be made before its namespace.';
 
+create table tasker.sql_namespaces (
+  namespace_id integer not null constraint sql_namespaces_pkey primary key
+);
+comment on table tasker.sql_namespaces is 'The namespaces that have had a template with SQL functions.';
+
+create table tasker.sql_runs (
+  step_uuid uuid not null constraint sql_runs_pkey primary key,
+  attempt integer not null,
+  pid integer not null,
+  backend_start timestamptz not null,
+  lease_expires_at timestamptz not null,
+  claimed_in xid8 not null
+) with (fillfactor = 70);
+comment on table tasker.sql_runs is 'SQL functions of steps that are claimed or under way, and in which session of the database.';
+
 -- Tables of an extension are dumped only if registered for it.
 do $dump$
 declare

@@ -50,6 +50,9 @@ begin
     $index$create index if not exists %I on pgmq.%I
       ((case when headers ->> 'priority' ~ '^-?[0-9]{1,9}$' then (headers ->> 'priority')::integer end) desc, vt) where headers ->> 'priority' <> '0'$index$,
     'q_' || p_queue_name || '_headers_idx', 'q_' || p_queue_name);
+  if exists (select from tasker.sql_namespaces s join tasker.namespaces n on n.namespace_id = s.namespace_id where n.queue_name = p_queue_name) then
+    perform tasker._make_sql_index(p_queue_name);
+  end if;
 end
 $function$;
 comment on function tasker._make_queue(text) is 'Makes a queue with the index that claims walk, where either is missing (TK030).';

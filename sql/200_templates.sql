@@ -8,6 +8,7 @@ declare
   v_old record;
   v_namespace_id integer;
   v_template_uuid uuid;
+  v_has_sql_steps boolean;
 begin
   if p_source is null then
     perform tasker._raise('22023', 'definition must not be null', null, 'Give the template as YAML or JSON.');
@@ -19,6 +20,7 @@ begin
   end if;
 
   perform tasker._require_may(v_new.namespace, 'operate');
+  v_has_sql_steps := tasker._require_sql_steps(v_new.definition, v_new.compiled);
   v_namespace_id := tasker._make_namespace(v_new.namespace);
   if tasker._publishes_durably(v_new.compiled) then
     perform tasker._make_events_queue(v_new.namespace);
@@ -33,6 +35,9 @@ begin
   on conflict on constraint template_version_is_unique do nothing
   returning t.template_uuid into v_template_uuid;
   if v_template_uuid is not null then
+    if v_has_sql_steps then
+      perform tasker._has_sql_steps(v_namespace_id, (select n.queue_name from tasker.namespaces n where n.namespace_id = v_namespace_id));
+    end if;
     return query select v_template_uuid, v_new.namespace, v_new.name, v_new.version, true;
     return;
   end if;
@@ -76,14 +81,14 @@ comment on function tasker.register_template(text, text) is
 create function tasker.validate_template(definition jsonb, environment text default null)
 returns table (severity text, code text, path text, message text)
 language sql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
-  select f.severity, f.code, f.path, f.message from tasker._check_template(definition::text, true, environment) f
+  select f.severity, f.code, f.path, f.message from tasker._template_findings(definition::text, true, environment) f
 $function$;
 comment on function tasker.validate_template(jsonb, text) is 'Lists every finding about a template given as JSON; never raises for a bad template. No rows: nothing to say against it.';
 
 create function tasker.validate_template(definition text, environment text default null)
 returns table (severity text, code text, path text, message text)
 language sql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
-  select f.severity, f.code, f.path, f.message from tasker._check_template(definition, false, environment) f
+  select f.severity, f.code, f.path, f.message from tasker._template_findings(definition, false, environment) f
 $function$;
 comment on function tasker.validate_template(text, text) is 'Lists every finding about a template given as YAML; never raises for a bad template. No rows: nothing to say against it.';
 

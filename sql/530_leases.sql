@@ -9,6 +9,9 @@ begin
     perform tasker._raise('22023', 'a worker needs at least one namespace, and a list of handlers', null,
       'Give the namespaces it serves and the names of the handlers it has.');
   end if;
+  perform tasker._raise('22023', format('handler %s is a SQL function, which the database runs itself', u.name), null, 'Leave it out.')
+  from unnest(register_worker.handlers) u(name)
+  where u.name like 'sql:%';
   perform tasker._raise_refused(tasker._namespace_problem(register_worker.namespaces, 'work'));
   -- The id of another one's worker: it would be counted as ours from now on.
   perform tasker._raise('42501', format('worker_id %s is in use by a worker of other namespaces', register_worker.worker_id), null,

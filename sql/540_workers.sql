@@ -22,13 +22,25 @@ language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $f
 $function$;
 comment on function tasker._worker_silence() is 'How long a worker may be silent and still counts as live; and how long a visible message may wait before health asks who serves it.';
 
-create function tasker._live_workers(p_namespace text, p_handler text, p_now timestamptz) returns integer
+create function tasker._live_sql_runners() returns integer
 language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
   select count(*)::integer
-  from tasker.workers w
-  where w.retired_at is null and w.last_seen_at >= p_now - tasker._worker_silence() and p_namespace = any (w.namespaces) and p_handler = any (w.handlers)
+  from pg_stat_activity a
+  where a.datname = current_database() and (a.backend_type = 'tasker sql runner' or a.application_name = 'tasker-server sql steps')
 $function$;
-comment on function tasker._live_workers(text, text, timestamptz) is 'How many live workers serve a handler in a namespace.';
+comment on function tasker._live_sql_runners() is 'How many sessions are there that run SQL functions of steps in this database, as they name themselves.';
+
+create function tasker._live_workers(p_namespace text, p_handler text, p_now timestamptz) returns integer
+language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+  select case
+    when p_handler like 'sql:%' then tasker._live_sql_runners()
+    else (
+      select count(*)::integer
+      from tasker.workers w
+      where w.retired_at is null and w.last_seen_at >= p_now - tasker._worker_silence() and p_namespace = any (w.namespaces) and p_handler = any (w.handlers)
+    ) end
+$function$;
+comment on function tasker._live_workers(text, text, timestamptz) is 'How many live workers serve a handler in a namespace; of a SQL function, how many sessions run such.';
 
 create function tasker.list_workers() returns setof tasker.worker
 language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$

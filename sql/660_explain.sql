@@ -90,10 +90,12 @@ begin
         when 'namespace_paused' then tasker._pause_in_words(format('namespace %s', r.namespace), n.paused_by, n.paused_at, n.pause_reason, p_now)
         when 'retry' then format('attempt %s of %s failed (%s); its %s retry is due at %s', r.attempts_used, r.max_attempts, coalesce(r.error ->> 'message', 'without a message'),
           tasker._ordinal_in_words(r.attempts_used), tasker._time_in_words(r.retry_at, p_now))
-        when 'no_worker' then format('no live worker serves handler %s in namespace %s', r.callable, r.namespace)
+        when 'no_worker' then case when r.callable like 'sql:%' then format('handler %s is run by the database itself, and no session does that: name the database in tasker.databases of a '
+          'server with shared_preload_libraries = ''tasker'', or run tasker-server', r.callable) else format('no live worker serves handler %s in namespace %s', r.callable, r.namespace) end
         when 'lease_ended' then format('worker %s held attempt %s until %s; the next claim takes the step over', r.worker_id, r.attempt,
           tasker._time_in_words(r.lease_expires_at, p_now))
-        else format('is ready; live workers that serve handler %s in namespace %s: %s', r.callable, r.namespace, v.workers) end,
+        else case when r.callable like 'sql:%' then format('is ready; sessions that run SQL functions: %s', v.workers)
+          else format('is ready; live workers that serve handler %s in namespace %s: %s', r.callable, r.namespace, v.workers) end end,
       '{}'::text[], case w.reason when 'running' then r.lease_expires_at when 'retry' then r.retry_at end,
       case when r.state = 'in_progress' then r.worker_id end, null::uuid
     from ready r

@@ -5,7 +5,7 @@
 create function tasker._maintenance_jobs() returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $function$
   -- In their order. find_late_work comes before the four that do what it found. drop_partitions may hold the strongest locks until its transaction ends.
-  select array['make_missing_queues', 'make_partitions', 'run_schedules', 'start_due_tasks', 'start_held_tasks', 'evaluate', 'find_late_work', 'end_leases', 'time_out_attempts',
+  select array['make_missing_queues', 'make_partitions', 'run_schedules', 'start_due_tasks', 'start_held_tasks', 'evaluate', 'end_sql_runs', 'find_late_work', 'end_leases', 'time_out_attempts',
     'time_out_tasks', 'cancel_instances', 'send_lost_messages', 'bulk_jobs', 'note_event_floor', 'forget_answers', 'forget_workers', 'forget_domain_events', 'fold_statistics', 'roll_up_statistics', 'drop_partitions',
     'end_round']
 $function$;
@@ -37,6 +37,8 @@ begin
         where n.paused_at is null);
     when 'evaluate' then
       return exists (select from tasker.resting_outcomes r);
+    when 'end_sql_runs' then
+      return exists (select from tasker._sql_runs_at_end(p_now));
     when 'find_late_work' then
       return true;
     when 'end_leases', 'time_out_attempts', 'time_out_tasks', 'cancel_instances', 'send_lost_messages' then
@@ -77,6 +79,7 @@ begin
     when 'start_due_tasks' then processed := tasker._start_due_tasks(p_batch, p_now, v_actor); more := processed = p_batch;
     when 'start_held_tasks' then processed := tasker._start_held_tasks(p_batch, p_now, v_actor); more := processed = p_batch;
     when 'evaluate' then processed := tasker._evaluate_resting(p_batch, p_now, v_actor); more := processed = p_batch;
+    when 'end_sql_runs' then processed := tasker._end_sql_runs(p_now, v_actor); more := false;
     when 'find_late_work' then processed := tasker._find_late_work(p_batch, p_now); more := false;
     when 'end_leases' then processed := tasker._end_found_leases(p_batch, p_now, v_actor); more := processed > 0;
     when 'time_out_attempts' then processed := tasker._time_out_attempts(tasker._take_found(p_job, p_batch), p_now, v_actor); more := processed > 0;

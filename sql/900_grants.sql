@@ -38,7 +38,7 @@ declare
   v_operator constant text[] := v_followers || v_investigators || array['open_dead_letter', 'resolve_dead_letter'] || v_reader ||
     array['create_task', 'create_tasks', 'cancel_task', 'reset_step', 'complete_step_manually',
     'resolve_step', 'rerun_task', 'apply_to_tasks', 'list_bulk_jobs', 'cancel_bulk_job', 'run_maintenance', 'verify',
-    'list_due_jobs', 'run_maintenance_job', 'create_schedule', 'pause_schedule', 'resume_schedule', 'delete_schedule', 'backfill_schedule',
+    'list_due_jobs', 'run_maintenance_job', 'create_schedule', 'pause_schedule', 'resume_schedule', 'delete_schedule', 'backfill_schedule', 'run_sql_step', 'needs_sql_runners',
     'pause_task', 'resume_task', 'pause_namespace', 'resume_namespace', 'retire_worker', 'unsubscribe_domain_events', 'redeliver_domain_event'];
   v_admin constant text[] := v_operator || v_worker || array['register_template', 'retire_template',
     'set_namespace', 'grant_namespace', 'revoke_namespace', 'list_namespace_grants'];

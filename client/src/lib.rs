@@ -21,6 +21,7 @@ pub mod domain_events;
 mod error;
 mod listening;
 pub mod operations;
+pub mod sql_runner;
 pub mod steps;
 mod storable;
 pub mod tasks;
@@ -36,6 +37,7 @@ pub use domain_events::{
 };
 pub use error::{Details, Error};
 pub use operations::{HealthCheck, JobRun, MaintenanceRun, QueueStats, Violation};
+pub use sql_runner::{SqlRunner, SqlStepRun};
 pub use sqlx::{PgConnection, PgPool};
 pub use steps::Step;
 pub use tasker_rules::domain_event::{BadPattern, EventPattern};

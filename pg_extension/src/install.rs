@@ -66,6 +66,7 @@ extension_sql_file!(
         payloads::_context_problem,
         payloads::_payload_problem,
         queue::message::_hidden_until,
+        payloads::_result_problem,
         queue::_queue_send,
         queue::_queue_set_visible_at,
         queue::_queue_delete,
@@ -77,6 +78,12 @@ extension_sql_file!(
         settings::_statistics_days,
         settings::_domain_event_days,
         settings::_export_function,
+        settings::_sql_timeout,
+        settings::_sql_runners,
+        sql_call::_call_confined,
+        sql_call::_sql_step_ran_out,
+        sql_call::_is_in_sql_step,
+        sql_call::_session_began_at,
         states::_next_task_state,
         states::_unroll_task,
         states::_unroll_step,
@@ -167,7 +174,15 @@ extension_sql_file!(
     "../../sql/685_run_schedules.sql",
     requires = ["680_schedules"]
 );
-extension_sql_file!("../../sql/690_bulk.sql", requires = ["685_run_schedules"]);
+extension_sql_file!(
+    "../../sql/687_sql_steps.sql",
+    requires = [
+        "685_run_schedules",
+        engine::sql_steps::_claim_sql,
+        engine::sql_steps::_show_step
+    ]
+);
+extension_sql_file!("../../sql/690_bulk.sql", requires = ["687_sql_steps"]);
 extension_sql_file!("../../sql/700_maintenance.sql", requires = ["690_bulk"]);
 extension_sql_file!(
     "../../sql/705_lifecycle.sql",

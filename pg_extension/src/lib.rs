@@ -31,6 +31,7 @@ mod payloads;
 mod planner;
 mod queue;
 mod settings;
+mod sql_call;
 mod statements;
 mod states;
 mod templates;

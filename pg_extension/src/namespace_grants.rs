@@ -67,8 +67,7 @@ thread_local! {
 fn role() -> pg_sys::Oid {
     match settings::acting_for() {
         Some(name) => role_of(&name),
-        // SAFETY: reads the state of this backend.
-        None => unsafe { pg_sys::GetOuterUserId() },
+        None => actor::role(),
     }
 }
 

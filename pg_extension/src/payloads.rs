@@ -119,6 +119,25 @@ pub(crate) fn event_violation(
     }))
 }
 
+/// What is wrong with a step's result, by its size or its step's `result_schema`: a code and the words for it; null when it can be taken.
+#[pg_extern(
+    sql = r#"CREATE FUNCTION "_result_problem"("template_id" integer, "number" integer, "result" jsonb) RETURNS text[]
+LANGUAGE c STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"#
+)]
+fn _result_problem(
+    template_id: i32,
+    number: i32,
+    result: AnyElement,
+) -> Result<Option<Vec<String>>, ErrorReport> {
+    let result = Json::of_datum(result.datum());
+    if let Some(problem) = exceeded_limit(result) {
+        return Ok(Some(vec!["TK022".to_owned(), problem]));
+    }
+    let kept = compiled::template(template_id)?;
+    let violation = result_violation(&kept, number, result)?;
+    Ok(violation.map(|violation| vec!["TK021".to_owned(), violation]))
+}
+
 /// Which limit a payload exceeds, in words that follow its name.
 pub(crate) fn exceeded_limit(payload: Json) -> Option<String> {
     /// A level takes at least its own header and an entry for what is in it.

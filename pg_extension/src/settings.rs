@@ -67,6 +67,14 @@ static DATABASES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::n
 /// to 20,000, a third of the age at which `health()` takes maintenance for stopped.
 static MAINTENANCE_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(1000);
 
+/// `tasker.sql_runners`: how many background workers run SQL functions of steps in each database that has such templates, side by side. 2: a slow function doesn't keep all others waiting,
+/// and few of `max_worker_processes` (8) are taken.
+static SQL_RUNNERS: GucSetting<i32> = GucSetting::<i32>::new(2);
+
+/// `tasker.sql_timeout`: how many seconds a step's SQL function may run, where the step has no `timeout_seconds`. 60: it holds its locks, and keeps the database from cleaning up,
+/// for as long.
+static SQL_TIMEOUT: GucSetting<i32> = GucSetting::<i32>::new(60);
+
 /// `tasker.check_namespaces`: whether a caller needs a grant for each namespace it acts in. Off: the five roles alone say who may do what, and nothing is looked up.
 static CHECK_NAMESPACES: GucSetting<bool> = GucSetting::<bool>::new(false);
 
@@ -224,6 +232,26 @@ fn define_maintenance() {
         GucContext::Sighup,
         GucFlags::UNIT_MS,
     );
+    GucRegistry::define_int_guc(
+        c"tasker.sql_runners",
+        c"Background workers for SQL functions of steps in each database that has such templates.",
+        c"0 leaves them to tasker-server, or to whoever calls tasker.run_sql_step().",
+        &SQL_RUNNERS,
+        0,
+        64,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"tasker.sql_timeout",
+        c"How long a SQL function of a step may run that has no timeout_seconds.",
+        c"Longer ones are ended, and the attempt has failed.",
+        &SQL_TIMEOUT,
+        1,
+        86_400,
+        GucContext::Suset,
+        GucFlags::UNIT_S,
+    );
 }
 
 fn define_grants() {
@@ -323,6 +351,16 @@ pub(crate) fn maintenance_interval() -> Duration {
     Duration::from_millis(u64::try_from(MAINTENANCE_INTERVAL.get()).unwrap_or(1000))
 }
 
+/// How many background workers run SQL functions in a database.
+pub(crate) fn sql_runners() -> usize {
+    usize::try_from(SQL_RUNNERS.get()).unwrap_or(0)
+}
+
+/// How long a step's SQL function may run, where the step doesn't say.
+pub(crate) fn sql_timeout_seconds() -> i64 {
+    i64::from(SQL_TIMEOUT.get())
+}
+
 /// Whether a caller needs a grant for each namespace it acts in.
 pub(crate) fn checks_namespaces() -> bool {
     CHECK_NAMESPACES.get()
@@ -410,4 +448,16 @@ fn _domain_event_days() -> i32 {
 fn _export_function() -> Option<String> {
     let name = EXPORT_FUNCTION.get()?.into_string().ok()?;
     (!name.is_empty()).then_some(name)
+}
+
+/// The setting `tasker.sql_timeout`, in seconds.
+#[pg_extern(stable, parallel_safe)]
+fn _sql_timeout() -> i32 {
+    SQL_TIMEOUT.get()
+}
+
+/// The setting `tasker.sql_runners`.
+#[pg_extern(stable, parallel_safe)]
+fn _sql_runners() -> i32 {
+    SQL_RUNNERS.get()
 }

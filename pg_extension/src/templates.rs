@@ -9,11 +9,37 @@ use tasker_rules::finding::{Finding, FindingCode};
 use tasker_rules::graph::{self, CompiledTemplate};
 use tasker_rules::key::version_key;
 use tasker_rules::schema::top_level_defaults;
+use tasker_rules::sql_handler;
 use tasker_rules::template::{self, Checked, Source, Template, canonical};
 
-use crate::settings;
+use crate::{edition, settings};
 
 fn check(definition: &str, is_json: bool, environment: Option<&str>) -> Checked {
+    let mut checked = read(definition, is_json, environment);
+    // A schema that doesn't know of SQL functions neither checks who registers them nor runs them.
+    if edition::relation(c"sql_runs").is_none() && checked.template.as_ref().is_some_and(has_sql) {
+        checked.template = None;
+        checked.findings.insert(
+            0,
+            Finding::new(
+                FindingCode::UnsupportedType,
+                "",
+                "handlers that are SQL functions need a newer version of the extension's schema: alter extension tasker update",
+            ),
+        );
+    }
+    checked
+}
+
+fn has_sql(template: &Template) -> bool {
+    let mut handlers = template
+        .steps
+        .iter()
+        .filter_map(|step| step.handler.as_ref());
+    handlers.any(|handler| sql_handler::is_sql(&handler.callable))
+}
+
+fn read(definition: &str, is_json: bool, environment: Option<&str>) -> Checked {
     // JSON that comes as jsonb was parsed by PostgreSQL; its text is parsed here once more, by the reader of JSON.
     match is_json.then(|| serde_json::from_str::<Value>(definition)) {
         Some(Ok(document)) => {

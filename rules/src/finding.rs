@@ -41,6 +41,8 @@ named_enum! {
         MapSourceInvalid = "MAP_SOURCE_INVALID",
         /// A step type or a kind of handler that is not built.
         UnsupportedType = "UNSUPPORTED_TYPE",
+        /// A SQL function that can not be the handler of a step: because of how it is declared, or of who registers the template.
+        SqlHandlerRefused = "SQL_HANDLER_REFUSED",
         /// More steps than the limit allows.
         LimitExceeded = "LIMIT_EXCEEDED",
         /// A step that neither waits for another nor is waited for.

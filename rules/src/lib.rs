@@ -14,6 +14,7 @@
 //! - [`schema`]: JSON Schemas of contexts and results
 //! - [`key`]: the keys of tasks and steps, and the sort key of versions
 //! - [`privilege`]: what a role may do in which namespace
+//! - [`sql_handler`]: handlers that are functions of the database
 //! - [`error_code`]: the SQLSTATEs, and what the doors answer for them
 #![warn(missing_docs)]
 
@@ -35,6 +36,7 @@ pub mod progress;
 pub mod retry;
 pub mod rounds;
 pub mod schema;
+pub mod sql_handler;
 pub mod step_state;
 pub mod task_state;
 pub mod template;

@@ -20,11 +20,13 @@
 //! - [`mix`]: a bit of everything that callers do
 //! - [`partitions`]: the partitions as the catalogue shows them
 //! - [`schedules`]: schedules in a scenario
+//! - [`bank`]: a database whose templates have SQL functions
 //! - [`tokens`]: SQL cut into tokens
 //!
 //! `TASKER_TEST_PG_BIN` names the bin folder of the PostgreSQL to test on; without it, it is the project's private install.
 //! The extension and the programs must be built before: `tests/run` does both.
 
+pub mod bank;
 pub mod catalogue;
 mod cluster;
 pub mod command;

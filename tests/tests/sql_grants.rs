@@ -74,6 +74,8 @@ const GRANTS: &str = "
     run_maintenance         admin operator -      -      -
     run_maintenance_job     admin operator -      -      -
     list_due_jobs           admin operator -      -      -
+    run_sql_step            admin operator -      -      -
+    needs_sql_runners       admin operator -      -      -
     set_namespace           admin -        -      -      -
     slowest_steps           admin operator -      -      reader
     slowest_tasks           admin operator -      -      reader

@@ -80,6 +80,8 @@ const TABLE: &str = r#"
     list_due_jobs           -       -        ()
     run_maintenance         -       -        ()
     run_maintenance_job     -       -        ('forget_answers')
+    run_sql_step            -       -        ()
+    needs_sql_runners       -       -        ()
     set_namespace           operate refused  ('theirs', '{}')
     slowest_steps           read    left_out ()
     slowest_tasks           read    left_out ()

@@ -8,7 +8,7 @@ use tasker_tests::TestDatabase;
 use tasker_tests::tokens::{Token, tokens};
 
 /// Functions that execute what isn't a literal or a format of `%I` and `%L`, how often, and why nothing of a caller's gets into it.
-const EXECUTE_MORE: [(&str, usize, &str); 4] = [
+const EXECUTE_MORE: [(&str, usize, &str); 5] = [
     (
         "_export_leaving",
         1,
@@ -25,10 +25,15 @@ const EXECUTE_MORE: [(&str, usize, &str); 4] = [
         2,
         "storage and indexes are literals of _partitioned_tables",
     ),
+    (
+        "_run_function",
+        1,
+        "format is named with its schema: the search path is the one that the step's function gets",
+    ),
 ];
 
 /// Functions whose errors their only caller catches.
-const CAUGHT: [&str; 1] = ["_apply_to_task"];
+const CAUGHT: [&str; 2] = ["_apply_to_task", "_take_back"];
 
 /// A function of the schema that isn't the library's.
 struct Function {

@@ -9,6 +9,7 @@
 //! | `extract`, `problem` | requests read, errors answered, in one shape |
 //! | `request_id`, `limits` | what surrounds every request |
 //! | `maintenance` | what time must do, where the extension's own worker doesn't run |
+//! | `sql_steps` | steps that are SQL functions, where the extension's own processes don't run them |
 
 mod extract;
 mod health;
@@ -20,6 +21,7 @@ mod request_id;
 mod routes;
 mod server;
 mod settings;
+mod sql_steps;
 mod steps;
 mod tasks;
 mod templates;

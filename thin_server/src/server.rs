@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::maintenance;
 use crate::routes::{self, AppState};
 use crate::settings::Settings;
+use crate::sql_steps;
 
 /// How long a request waits for a connection: while the database is away it is answered 503 after that.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -34,7 +35,8 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     let listener = TcpListener::bind(settings.listen)
         .await
         .with_context(|| format!("can't listen on {}", settings.listen))?;
-    let maintenance = start_maintenance(&settings, &stopped)?;
+    let mut maintenance = sql_steps::start(&settings.database_url, settings.sql_runners, &stopped);
+    maintenance.extend(start_maintenance(&settings, &stopped)?);
 
     let app = routes::app(
         AppState::new(client.clone()),
@@ -57,7 +59,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
             "stopped with requests under way"
         );
     }
-    if let Some(maintenance) = maintenance {
+    for maintenance in maintenance {
         maintenance.await?;
     }
     tracing::info!("stopped");

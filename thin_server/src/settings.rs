@@ -38,6 +38,10 @@ pub(crate) struct Settings {
     #[arg(long, env = "TASKER_NO_MAINTENANCE")]
     pub(crate) no_maintenance: bool,
 
+    /// How many SQL functions of steps are run side by side, each over a connection of its own; 0 leaves them to others. None are where the database runs them itself
+    #[arg(long, env = "TASKER_SQL_RUNNERS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(..=64))]
+    pub(crate) sql_runners: u32,
+
     /// How the log is written; `RUST_LOG` says how much of it
     #[arg(long, env = "TASKER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,

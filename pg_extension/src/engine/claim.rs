@@ -9,6 +9,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, TimestampTz};
 use pgrx::{AnyElement, pg_extern};
 use tasker_rules::privilege::Privilege;
+use tasker_rules::sql_handler;
 use tasker_rules::step_state::{StepEvent, StepState};
 use tasker_rules::task_state::TaskEvent;
 
@@ -72,14 +73,23 @@ pub(super) fn claim(call: &Call, taker: &Taker) -> Result<Vec<u128>, Error> {
     Ok(claimed)
 }
 
-/// Claims from one queue, takes over or fails steps whose lease has ended, and clears away messages that mean nothing any more.
+/// Claims from one queue.
 fn claim_from(call: &Call, queue: Queue, taker: &Taker) -> Result<Vec<u128>, Error> {
-    let queue_name = queue.name;
     let met = queue::read(call.session, queue, taker.limit, taker.handlers, call.now)?;
     if met.is_empty() {
         return Ok(Vec::new());
     }
-    let decisions = leave_busy_tasks(call, decide(call, &met)?)?;
+    take(call, queue.name, &met, taker)
+}
+
+/// Claims what messages call for, takes over or fails steps whose lease has ended, and clears away messages that mean nothing any more.
+pub(super) fn take(
+    call: &Call,
+    queue_name: &str,
+    met: &[Met],
+    taker: &Taker,
+) -> Result<Vec<u128>, Error> {
+    let decisions = leave_busy_tasks(call, decide(call, met)?)?;
 
     let hidden_until = queue::hidden_until(call.after_ms(taker.lease_ms));
     let mut steps = Vec::new();
@@ -242,6 +252,20 @@ fn leave_busy_tasks(call: &Call, decisions: Vec<Decision>) -> Result<Vec<Decisio
         .collect())
 }
 
+/// SQL functions are run by the database only, as the role that registered them: no worker gets them, whatever it asks for.
+fn refuse_sql(handlers: Option<&[String]>) -> Result<(), Error> {
+    let mut handlers = handlers.unwrap_or_default().iter();
+    match handlers.find(|handler| sql_handler::is_sql(handler)) {
+        None => Ok(()),
+        Some(handler) => Err(Error::refused(
+            "22023",
+            format!("handler {handler} is a SQL function, which the database runs itself"),
+            None,
+            Some("Leave it out."),
+        )),
+    }
+}
+
 /// Claims up to `max_steps` ready steps.
 #[pg_extern(
     requires = ["030_types"],
@@ -271,8 +295,11 @@ fn _claim(
             namespaces: &namespaces,
             handlers: handlers.as_deref(),
         };
-        let claimed = Caller::now(session)?
-            .require(namespaces.iter().map(String::as_str), Privilege::Work)
+        let claimed = refuse_sql(taker.handlers)
+            .and_then(|()| {
+                let namespaces = namespaces.iter().map(String::as_str);
+                Caller::now(session)?.require(namespaces, Privilege::Work)
+            })
             .and_then(|()| claim(&call, &taker))
             .and_then(|steps| claimed::show(session, &steps, &HashMap::new()));
         let (shown, refused) = values::or_refused(claimed)?;

@@ -9,6 +9,7 @@ use pgrx::{AnyElement, Uuid, pg_extern};
 use serde::Serialize;
 use serde_json::json;
 use tasker_rules::privilege::Privilege;
+use tasker_rules::sql_handler;
 use tasker_rules::step_state::{StepEvent, StepState};
 use tasker_rules::verdict::{self, OutcomeStatus, Standing, Verdict};
 
@@ -59,7 +60,11 @@ fn _finish(
     request_id: Option<Uuid>,
     now: TimestampWithTimeZone,
 ) -> Result<Option<AnyElement>, ErrorReport> {
-    let handlers = handlers.map(names);
+    let mut handlers = handlers.map(names);
+    // As with the namespaces: what was done counts.
+    if let Some(handlers) = &mut handlers {
+        handlers.retain(|handler| !sql_handler::is_sql(handler));
+    }
     let answer = session(|session| {
         let call = Call {
             session,

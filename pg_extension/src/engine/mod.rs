@@ -27,12 +27,14 @@ mod repair;
 mod requests;
 mod rows;
 mod settle;
+mod sql_steps;
 mod start;
 mod tasks;
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::TimestampTz;
 use pgrx::pg_sys::panic::ErrorReport;
+use tasker_rules::sql_handler;
 
 pub(crate) use late::is_late_step;
 
@@ -56,7 +58,7 @@ struct Taker<'a> {
     limit: usize,
     lease_ms: i64,
     namespaces: &'a [String],
-    /// The handlers it has; all without.
+    /// The handlers it has; all without, but for SQL functions, which no worker has.
     handlers: Option<&'a [String]>,
 }
 
@@ -68,8 +70,10 @@ impl Call<'_> {
 
 impl Taker<'_> {
     fn has(&self, handler: &str) -> bool {
-        self.handlers
-            .is_none_or(|handlers| handlers.iter().any(|name| name == handler))
+        self.handlers.map_or_else(
+            || !sql_handler::is_sql(handler),
+            |handlers| handlers.iter().any(|name| name == handler),
+        )
     }
 
     fn serves(&self, namespace: &str) -> bool {

@@ -9,12 +9,17 @@ use pgrx::pg_sys::{self, Oid, PgTryBuilder};
 use pgrx::spi::{self, Spi};
 
 use super::process;
+use crate::edition;
 
 /// What is to be done in a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Due {
     /// The jobs, in their order.
-    Jobs(Vec<String>),
+    Jobs {
+        jobs: Vec<String>,
+        /// Steps may have SQL functions, which others than this process run.
+        has_sql_steps: bool,
+    },
     /// The extension isn't in this database.
     NotInstalled,
 }
@@ -49,6 +54,8 @@ const OWNER: &str = "select p.proowner, p.proname = 'run_maintenance_job'
 const WHOLE_ROUND: &str = "run_maintenance";
 
 const LIST: &str = "select pg_catalog.array_agg(d.job) from tasker.list_due_jobs() d";
+const HAS_SQL_STEPS: &str = "select exists (select from tasker.sql_namespaces)";
+const RUN_SQL_STEP: &str = "select r.more from tasker.run_sql_step() r";
 const RUN_JOB: &str = "select pg_catalog.bool_or(m.more) from tasker.run_maintenance_job($1) m";
 const RUN_ALL: &str = "select pg_catalog.bool_or(m.more) from tasker.run_maintenance() m";
 
@@ -59,10 +66,34 @@ pub(super) fn due() -> Result<Due, Failure> {
             return Ok(Due::NotInstalled);
         };
         if !by_job {
-            return Ok(Due::Jobs(vec![WHOLE_ROUND.to_owned()]));
+            return Ok(Due::Jobs {
+                jobs: vec![WHOLE_ROUND.to_owned()],
+                has_sql_steps: false,
+            });
         }
         let jobs = as_owner(owner, || first::<Vec<String>>(LIST, &[]))?;
-        Ok(Due::Jobs(jobs.unwrap_or_default()))
+        let has_sql_steps = edition::relation(c"sql_namespaces").is_some()
+            && as_owner(owner, || first::<bool>(HAS_SQL_STEPS, &[]))? == Some(true);
+        Ok(Due::Jobs {
+            jobs: jobs.unwrap_or_default(),
+            has_sql_steps,
+        })
+    })
+}
+
+/// Runs the SQL function that this process has claimed, and claims the next, in a transaction of its own. Says whether there is one to run.
+pub(super) fn run_sql_step() -> Result<Batch, Failure> {
+    in_transaction("select tasker.run_sql_step()", || {
+        let Some((owner, _)) = owner()? else {
+            return Ok(Batch::Busy);
+        };
+        if edition::relation(c"sql_runs").is_none() {
+            return Ok(Batch::Busy);
+        }
+        let more = as_owner(owner, || first::<bool>(RUN_SQL_STEP, &[]))?;
+        Ok(Batch::Done {
+            more: more.unwrap_or(false),
+        })
     })
 }
 

@@ -12,10 +12,9 @@ use pgrx::pg_sys::{self, Datum};
 
 use tasker_rules::rounds::pause_after;
 
-use super::{process, worker};
+use super::{LIBRARY, process, worker};
 use crate::settings;
 
-const LIBRARY: &str = "tasker";
 const NAME: &str = "tasker launcher";
 const FUNCTION: &str = "tasker_launcher_main";
 

@@ -12,6 +12,7 @@ use tasker_rules::rounds::Troubles;
 
 use super::batch::{self, Batch, Due, Failure};
 use super::process;
+use super::runner::Runners;
 use crate::settings;
 
 /// How PostgreSQL finds the function that the process runs.
@@ -45,6 +46,7 @@ pub extern "C-unwind" fn tasker_maintenance_main(_argument: Datum) {
         begun: Instant::now(),
         is_not_installed: false,
         troubles: Troubles::new(settings::maintenance_interval(), LONGEST_PAUSE),
+        runners: Runners::new(),
     };
     // A launcher that has failed is started again, and starts workers of its own.
     while let Some(pause) = rounds.next() {
@@ -55,7 +57,7 @@ pub extern "C-unwind" fn tasker_maintenance_main(_argument: Datum) {
 }
 
 /// Whether a process is there. Signal 0 is sent to nobody.
-fn is_alive(process: pg_sys::pid_t) -> bool {
+pub(super) fn is_alive(process: pg_sys::pid_t) -> bool {
     // SAFETY: changes nothing.
     unsafe { libc::kill(process, 0) == 0 }
 }
@@ -66,13 +68,20 @@ struct Rounds<'a> {
     begun: Instant,
     is_not_installed: bool,
     troubles: Troubles<Failure>,
+    runners: Runners,
 }
 
 impl Rounds<'_> {
     /// Runs what is due, and gives the pause before the next round; none when the process is told to end.
     fn next(&mut self) -> Option<Duration> {
         let jobs = match batch::due() {
-            Ok(Due::Jobs(jobs)) => jobs,
+            Ok(Due::Jobs {
+                jobs,
+                has_sql_steps,
+            }) => {
+                self.runners.look(self.database, has_sql_steps);
+                jobs
+            }
             Ok(Due::NotInstalled) => {
                 if !self.is_not_installed {
                     pgrx::log!(

@@ -8,6 +8,7 @@
 
 mod floors;
 pub(crate) mod message;
+mod sql_steps;
 mod statements;
 
 use std::cell::RefCell;
@@ -27,6 +28,7 @@ use crate::{clock, edition, keys};
 use floors::Floor;
 use message::columns;
 pub(crate) use message::{Message, hidden_until};
+pub(crate) use sql_steps::read_sql;
 use statements::{
     BY_HEADERS, BY_MESSAGE, ByPriority, DELETE, DUE_AT, MISSING, MISSING_QUEUE, REUSE, SEND,
     SET_VISIBLE_AT,

@@ -7,14 +7,15 @@ use pgrx::pg_sys;
 
 use crate::statements::Statement;
 
+/// Without handlers named, all but SQL functions: no worker has those.
 macro_rules! is_for {
     ($handlers:literal) => {
         concat!(
-            "(",
+            "case when ",
             $handlers,
-            " is null or m.message ->> 'handler' = any (",
+            " is null then (m.message ->> 'handler' like 'sql:%') is not true else m.message ->> 'handler' = any (",
             $handlers,
-            "))"
+            ") end"
         )
     };
 }

@@ -21,7 +21,8 @@ use details::Named;
 use crate::finding::Finding;
 use crate::key::MAX_NUMBER;
 use crate::template::{
-    Compensation, DomainEvent, Identity, Lifecycle, PublishedEvent, Retry, StepTemplate, StepType, Template,
+    Compensation, DomainEvent, Identity, Lifecycle, PublishedEvent, Retry, StepTemplate, StepType,
+    Template,
 };
 
 /// A template's graph, with all that the engine needs of it to run a task.

@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
-use super::meaning::{SQL_MESSAGE, is_sql};
+use super::meaning::sql_problem;
 use super::{HandlerOverride, Retry, RetryOverride, StepOverride, StepTemplate, Template};
 use crate::finding::{Finding, FindingCode};
 use crate::nearest::Hints;
 use crate::path;
+use crate::sql_handler;
 
 /// The name that stands for every step.
 pub(super) const ALL: &str = "ALL";
@@ -47,12 +48,9 @@ pub(super) fn findings(document: &Value, names: &[Option<&str>], findings: &mut 
                 );
             }
             let callable = step.pointer("/handler/callable").and_then(Value::as_str);
-            if callable.is_some_and(is_sql) {
-                push(
-                    FindingCode::UnsupportedType,
-                    "handler.callable",
-                    SQL_MESSAGE.to_owned(),
-                );
+            let sql = callable.filter(|callable| sql_handler::is_sql(callable));
+            if let Some((code, message)) = sql.and_then(sql_problem) {
+                push(code, "handler.callable", message);
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::finding::{Finding, FindingCode};
 use crate::graph::edges;
 use crate::path;
 use crate::schema::Schema;
+use crate::sql_handler;
 
 /// Everything that is wrong or worth a look beyond the document's shape. The document may be of any shape.
 pub(super) fn findings(document: &Value) -> Vec<Finding> {
@@ -107,15 +108,26 @@ fn step_findings(step: &StepOutline<'_>, here: &str, findings: &mut Vec<Finding>
             "the step names no handler".to_owned(),
         );
     }
-    if step.callable.is_some_and(is_sql) {
-        push(
-            FindingCode::UnsupportedType,
-            "handler.callable",
-            SQL_MESSAGE.to_owned(),
-        );
+    if let Some(callable) = step
+        .callable
+        .filter(|callable| sql_handler::is_sql(callable))
+    {
+        let finding = match step.step_type {
+            Some(StepType::Standard) | None => sql_problem(callable),
+            Some(other) => Some((
+                FindingCode::UnsupportedType,
+                format!("the handler of a step of type {other} can not be a SQL function"),
+            )),
+        };
+        if let Some((code, message)) = finding {
+            push(code, "handler.callable", message);
+        }
     }
     let compensation = step.value.pointer("/compensate/callable");
-    if compensation.and_then(Value::as_str).is_some_and(is_sql) {
+    if compensation
+        .and_then(Value::as_str)
+        .is_some_and(crate::sql_handler::is_sql)
+    {
         push(
             FindingCode::UnsupportedType,
             "compensate.callable",
@@ -124,10 +136,15 @@ fn step_findings(step: &StepOutline<'_>, here: &str, findings: &mut Vec<Finding>
     }
 }
 
-pub(super) const SQL_MESSAGE: &str = "handlers that are SQL functions are not supported yet";
-
-pub(super) fn is_sql(callable: &str) -> bool {
-    callable.trim_start().starts_with("sql:")
+/// What is wrong with a callable that is meant to be a function of the database, as far as its form tells.
+pub(super) fn sql_problem(callable: &str) -> Option<(FindingCode, String)> {
+    if sql_handler::function_of(callable).is_some() {
+        return None;
+    }
+    let message = format!(
+        "{callable:?} names no SQL function: it is sql:schema.function, each name of letters, digits and _, as the catalogue has it"
+    );
+    Some((FindingCode::NameInvalid, message))
 }
 
 /// JSON Schemas that are none, and steps without one.

@@ -73,13 +73,40 @@ fn what_is_not_built_is_refused_as_such() {
         let document = json!({ "name": "t", "version": "1", "steps": [step] });
         assert_eq!(errors(document), ["UNSUPPORTED_TYPE steps[0].type"]);
     }
-    let sql = with_step(&json!({ "handler": { "callable": "sql:shop.price" } }));
-    assert_eq!(errors(sql), ["UNSUPPORTED_TYPE steps[0].handler.callable"]);
     let undo =
         with_step(&json!({ "compensate": { "callable": "undo", "retry": { "max_attempts": 2 } } }));
     assert_eq!(errors(undo), ["UNSUPPORTED_TYPE steps[0].compensate"]);
     let typo = with_step(&json!({ "type": "standrd" }));
     assert!(message_of(typo, FindingCode::UnsupportedType).ends_with("did you mean \"standard\"?"));
+}
+
+#[test]
+fn a_sql_function_is_named_by_schema_and_name() {
+    let with = |callable: &str| with_step(&json!({ "handler": { "callable": callable } }));
+    for callable in ["sql:shop.price", "sql:_a.B$1", "sqlite", "shop.sql:price"] {
+        assert!(errors(with(callable)).is_empty(), "{callable}");
+    }
+    let long = format!("sql:{}.f", "s".repeat(64));
+    for callable in [
+        "sql:",
+        "sql:price",
+        "sql:.price",
+        "sql:shop.",
+        "sql:a.b.c",
+        "sql:a.b(jsonb)",
+        "sql:1a.b",
+        "sql:a. b",
+        " sql:a.b",
+        "sql:\"a\".b",
+        "sql:é.b",
+        &long,
+    ] {
+        assert_eq!(
+            errors(with(callable)),
+            ["NAME_INVALID steps[0].handler.callable"],
+            "{callable}"
+        );
+    }
 }
 
 #[test]
@@ -232,7 +259,7 @@ fn an_environment_changes_steps_that_are_there_and_each_once() {
         [
             "DUPLICATE_STEP_NAME environments.live.steps[2].name",
             "NAME_INVALID environments.live.steps[0].name",
-            "UNSUPPORTED_TYPE environments.live.steps[3].handler.callable",
+            "NAME_INVALID environments.live.steps[3].handler.callable",
         ]
     );
 }
