@@ -316,6 +316,18 @@ comment on table tasker.sql_runs is 'SQL functions of steps that are claimed or 
 
 comment on table tasker.maintenance_cursors is 'How far the job of maintenance that walks over tasks has come, and when a round of maintenance last ended.';
 
+create type tasker.compensation as (
+  ordinal bigint,
+  step_uuid uuid,
+  name text,
+  state text,
+  undoes_step_uuid uuid,
+  undoes_name text,
+  attempts_used integer,
+  error jsonb
+);
+comment on type tasker.compensation is 'What undoes a step of a task; ordinal is its place in the order, which is the reverse of the order in which the steps were completed.';
+
 do $registered$
 declare
   v_name text;
@@ -326,7 +338,7 @@ begin
     -- The row types are closed when partitions are made, as those of a fresh install are.
     execute pg_catalog.format('revoke all on table tasker.%I from public', v_name);
   end loop;
-  foreach v_name in array array['step_statistics', 'slow_step', 'slow_task', 'namespace_grant', 'schedule', 'claimed_domain_event', 'domain_event', 'event_subscription'] loop
+  foreach v_name in array array['step_statistics', 'slow_step', 'slow_task', 'namespace_grant', 'schedule', 'claimed_domain_event', 'domain_event', 'event_subscription', 'compensation'] loop
     execute pg_catalog.format('revoke all on type tasker.%I from public', v_name);
     execute pg_catalog.format('grant usage on type tasker.%I to tasker_admin, tasker_operator, tasker_client, tasker_worker, tasker_reader', v_name);
   end loop;

@@ -126,7 +126,7 @@ fn step_findings(step: &StepOutline<'_>, here: &str, findings: &mut Vec<Finding>
     let compensation = step.value.pointer("/compensate/callable");
     if compensation
         .and_then(Value::as_str)
-        .is_some_and(crate::sql_handler::is_sql)
+        .is_some_and(sql_handler::is_sql)
     {
         push(
             FindingCode::UnsupportedType,
