@@ -180,11 +180,12 @@ create table tasker.dead_letters (
   resolved_at timestamptz,
   resolved_by text,
   note text,
+  step_uuid uuid,
   constraint dead_letter_reason_is_known check (reason in (
     'max_retries_exceeded', 'permanent_failure', 'staleness_timeout', 'worker_unavailable', 'dependency_cycle_detected', 'manual_dlq')),
   constraint dead_letter_resolution_is_known check (resolution in ('pending', 'manually_resolved', 'permanently_failed', 'cancelled'))
 ) partition by range (task_uuid);
-comment on table tasker.dead_letters is 'Dead letters: investigations of tasks that failed for good, with a snapshot of the task as it was.';
+comment on table tasker.dead_letters is 'Dead letters: investigations of tasks that failed for good, with a snapshot of the task as it was; with step_uuid of one instance, which failed without its task.';
 
 create table tasker.workers (
   worker_id text not null constraint workers_pkey primary key,

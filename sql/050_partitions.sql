@@ -18,9 +18,10 @@ language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $f
     ('step_transitions', null, 'fillfactor = 100', array['create index %1$I on tasker.%2$I (step_uuid)',
       'create index %1$I on tasker.%2$I using brin (seq) with (pages_per_range = 32, autosummarize = on); '
         'select brin_desummarize_range(''tasker.%1$I''::regclass, 0)']),
-    -- one open entry a task; one by its key, and lists; those of a task
-    ('dead_letters', null, 'fillfactor = 100', array['create unique index %1$I on tasker.%2$I (task_uuid) where resolution = ''pending''',
-      'create unique index %1$I on tasker.%2$I (dead_letter_uuid)', 'create index %1$I on tasker.%2$I (task_uuid)'])
+    -- one open entry a task, and one a step; one by its key, and lists; those of a task, or of one of its steps: on the task alone it would be as good to the planner as the first one,
+    -- and lead through those of all the task's instances
+    ('dead_letters', null, 'fillfactor = 100', array['create unique index %1$I on tasker.%2$I (task_uuid, coalesce(step_uuid, task_uuid)) where resolution = ''pending''',
+      'create unique index %1$I on tasker.%2$I (dead_letter_uuid)', 'create index %1$I on tasker.%2$I (task_uuid, coalesce(step_uuid, task_uuid))'])
 $function$;
 comment on function tasker._partitioned_tables() is 'The tables that are partitioned by key, with the primary key and the indexes that each partition has.';
 

@@ -10,16 +10,23 @@ end
 $function$;
 comment on function tasker._require_reason(text) is 'Refuses an overlong reason (22023).';
 
-create function tasker._close_mended(p_task_uuid uuid, p_note text, p_now timestamptz, p_actor text) returns void
+create function tasker._close_mended(p_task_uuid uuid, p_step_uuid uuid, p_note text, p_now timestamptz, p_actor text) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 begin
   update tasker.dead_letters d
   set resolution = 'manually_resolved', resolved_at = p_now, resolved_by = p_actor, note = p_note
-  where d.task_uuid = p_task_uuid and d.resolution = 'pending'
+  where d.task_uuid = p_task_uuid and coalesce(d.step_uuid, d.task_uuid) = p_task_uuid and d.resolution = 'pending'
     and exists (select from tasker.tasks t where t.task_uuid = p_task_uuid and t.failed = 0);
+  update tasker.dead_letters d
+  set resolution = 'manually_resolved', resolved_at = p_now, resolved_by = p_actor, note = p_note
+  -- By the index on open ones: the task may have very many.
+  where d.task_uuid = p_task_uuid and coalesce(d.step_uuid, d.task_uuid) >= coalesce(p_step_uuid, p_task_uuid)
+    and coalesce(d.step_uuid, d.task_uuid) <= coalesce(p_step_uuid, tasker._last_step_uuid(p_task_uuid)) and d.resolution = 'pending' and d.step_uuid is not null
+    and not exists (select from tasker.steps s where s.step_uuid = d.step_uuid and s.state = 'error');
 end
 $function$;
-comment on function tasker._close_mended(uuid, text, timestamptz, text) is 'Closes a task''s dead letter when no step of it is failed or cancelled any more.';
+comment on function tasker._close_mended(uuid, uuid, text, timestamptz, text) is
+  'Closes a task''s dead letter when no step of it is failed or cancelled any more, and that of an instance, or without one of all, which is not failed any more.';
 
 create function tasker._repair(p_step_uuid uuid, p_event text, p_result jsonb, p_reason text) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
@@ -27,6 +34,7 @@ declare
   v_now timestamptz := tasker._now();
   v_actor text := tasker._actor();
   v_namespace constant text := tasker._checked_namespace(p_step_uuid);
+  v_instance uuid;
 begin
   perform tasker._require_reason(p_reason);
   if p_step_uuid is null then
@@ -37,10 +45,15 @@ begin
   end if;
   perform tasker._require_may(v_namespace, 'operate');
   perform tasker._raise_refused(tasker._repair_step(p_step_uuid, p_event, p_result, p_reason, v_now, v_actor));
-  perform tasker._close_mended(tasker._task_of(p_step_uuid), p_reason, v_now, v_actor);
+  -- What is done to a step of the template may mend any of its instances.
+  select case when tasker._number_of(p_step_uuid) > x.steps_count then p_step_uuid end into v_instance
+  from tasker.tasks t
+  join tasker.templates x on x.template_id = t.template_id
+  where t.task_uuid = tasker._task_of(p_step_uuid);
+  perform tasker._close_mended(tasker._task_of(p_step_uuid), v_instance, p_reason, v_now, v_actor);
 end
 $function$;
-comment on function tasker._repair(uuid, text, jsonb, text) is 'Lets an operator''s event happen to a step, and closes the dead letter of a task that is mended by it.';
+comment on function tasker._repair(uuid, text, jsonb, text) is 'Lets an operator''s event happen to a step, and closes the dead letters of what is mended by it.';
 
 create function tasker.reset_step(step_uuid uuid, reason text default null) returns void
 language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
@@ -115,7 +128,7 @@ begin
   end if;
   update tasker.tasks t set compensates = null where t.task_uuid = rerun_task.task_uuid and t.compensates is not null;
   perform tasker._raise_refused(tasker._rerun_steps(rerun_task.task_uuid, v_number, rerun_task.with_descendants, null, v_now, v_actor));
-  perform tasker._close_mended(rerun_task.task_uuid, 'the task was rerun', v_now, v_actor);
+  perform tasker._close_mended(rerun_task.task_uuid, null, 'the task was rerun', v_now, v_actor);
 end
 $function$;
 comment on function tasker.rerun_task(uuid, text, boolean, jsonb) is

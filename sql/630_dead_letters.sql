@@ -16,9 +16,12 @@ create type tasker.dead_letter as (
   resolved_at timestamptz,
   resolved_by text,
   note text,
-  error jsonb
+  error jsonb,
+  step_uuid uuid,
+  step_name text
 );
-comment on type tasker.dead_letter is 'A dead letter as the lists show it: task_state is the task''s state now, error what the task failed of.';
+comment on type tasker.dead_letter is
+  'A dead letter as the lists show it: task_state is the task''s state now, error what the task failed of. With step_uuid it is of one instance, and error what that failed of.';
 
 create type tasker.investigation as (
   dead_letter_uuid uuid,
@@ -36,16 +39,19 @@ create type tasker.investigation as (
   resolved_by text,
   note text,
   error jsonb,
-  snapshot jsonb
+  snapshot jsonb,
+  step_uuid uuid,
+  step_name text
 );
-comment on type tasker.investigation is 'A dead letter with its snapshot: the task, its steps and the end of its history as they were when it was opened.';
+comment on type tasker.investigation is
+  'A dead letter with its snapshot: the task, its steps (of an instance''s only that) and the end of their history as they were when it was opened.';
 
 create function tasker._dead_letter_rows(p_dead_letter_uuids uuid[], p_task_uuids uuid[]) returns setof tasker.dead_letter
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 begin
   return query
     select d.dead_letter_uuid, d.task_uuid, n.name, x.name, x.version, t.priority::integer, t.state, d.reason, d.resolution, d.opened_at, d.opened_by,
-      d.resolved_at, d.resolved_by, d.note, t.error
+      d.resolved_at, d.resolved_by, d.note, case when d.step_uuid is null then t.error else s.error end, d.step_uuid, s.name
     from unnest(p_dead_letter_uuids, p_task_uuids) with ordinality u(dead_letter_uuid, task_uuid, ordinal)
     -- With the task's key the planner looks into one partition only.
     cross join lateral (
@@ -54,6 +60,12 @@ begin
     cross join lateral (select t.* from tasker.tasks t where t.task_uuid = u.task_uuid) t
     cross join lateral (select x.name, x.version from tasker.templates x where x.template_id = t.template_id) x
     cross join lateral (select n.name from tasker.namespaces n where n.namespace_id = t.namespace_id) n
+    left join lateral (
+      select s.error, e.name
+      from tasker.steps s
+      cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) e
+      where s.step_uuid = d.step_uuid
+    ) s on true
     order by u.ordinal;
 end
 $function$;
@@ -159,17 +171,20 @@ begin
     v_task_uuid := tasker._require_dead_letter(v_dead_letter_uuid);
   else
     perform tasker._require_task(v_task_uuid);
-    select d.dead_letter_uuid into v_dead_letter_uuid
-    from tasker.dead_letters d
-    where d.task_uuid = v_task_uuid
-    order by d.resolution = 'pending' desc, d.dead_letter_uuid desc
-    limit 1;
+    v_dead_letter_uuid := coalesce(tasker._open_dead_letter_of(v_task_uuid), (
+      select d.dead_letter_uuid
+      from tasker.dead_letters d
+      where d.task_uuid = v_task_uuid and coalesce(d.step_uuid, d.task_uuid) = v_task_uuid
+      order by d.dead_letter_uuid desc
+      limit 1));
     if v_dead_letter_uuid is null then
-      perform tasker._raise('TK004', format('task %s has no dead letter', v_task_uuid), null, 'tasker.list_dead_letters() shows the dead letters there are.');
+      perform tasker._raise('TK004', format('task %s has no dead letter', v_task_uuid), null,
+        'tasker.list_dead_letters() shows the dead letters there are, tasker.explain_task() those of a task''s instances.');
     end if;
   end if;
   return query
-    select r.*, d.snapshot
+    select r.dead_letter_uuid, r.task_uuid, r.namespace, r.template_name, r.template_version, r.priority, r.task_state, r.reason, r.resolution, r.opened_at,
+      r.opened_by, r.resolved_at, r.resolved_by, r.note, r.error, d.snapshot, r.step_uuid, r.step_name
     from tasker._dead_letter_rows(array[v_dead_letter_uuid], array[v_task_uuid]) r
     cross join lateral (
       select d.snapshot from tasker.dead_letters d where d.task_uuid = r.task_uuid and d.dead_letter_uuid = r.dead_letter_uuid
@@ -177,7 +192,7 @@ begin
 end
 $function$;
 comment on function tasker.get_dead_letter(uuid, uuid) is
-  'Gives one dead letter with its snapshot, by its own key, or by its task''s: the open one, or else the newest. Errors: TK001, TK004, 22023, 40001.';
+  'Gives one dead letter with its snapshot, by its own key, or by its task''s: the task''s own that is open, or else the newest. Errors: TK001, TK004, 22023, 40001.';
 
 create function tasker.open_dead_letter(task_uuid uuid, reason text) returns uuid
 language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
@@ -189,16 +204,13 @@ begin
   end if;
   -- Steps before the task, as everybody does: the snapshot shows one moment.
   perform tasker._lock_to_operate(open_dead_letter.task_uuid);
-  select d.dead_letter_uuid into v_open
-  from tasker.dead_letters d
-  where d.task_uuid = open_dead_letter.task_uuid and d.resolution = 'pending';
+  v_open := tasker._open_dead_letter_of(open_dead_letter.task_uuid);
   if v_open is not null then
     perform tasker._raise('23505', format('task %s has an open dead letter already', open_dead_letter.task_uuid), format('It is %s.', v_open),
       'Resolve it first, with tasker.resolve_dead_letter().');
   end if;
   perform tasker._open_dead_letters(array[open_dead_letter.task_uuid], tasker._now(), tasker._actor(), 'manual_dlq', open_dead_letter.reason);
-  return (
-    select d.dead_letter_uuid from tasker.dead_letters d where d.task_uuid = open_dead_letter.task_uuid and d.resolution = 'pending');
+  return tasker._open_dead_letter_of(open_dead_letter.task_uuid);
 end
 $function$;
 comment on function tasker.open_dead_letter(uuid, text) is
@@ -211,11 +223,12 @@ declare
   v_actor text := tasker._actor();
   v_task_uuid uuid := tasker._require_dead_letter(resolve_dead_letter.dead_letter_uuid);
   v_resolution text;
+  v_step_uuid uuid;
   v_state text;
 begin
   perform tasker._require_known('resolution', resolve_dead_letter.resolution, array['manually_resolved', 'permanently_failed', 'cancelled']);
   perform tasker._lock_to_operate(v_task_uuid);
-  select d.resolution into v_resolution
+  select d.resolution, d.step_uuid into v_resolution, v_step_uuid
   from tasker.dead_letters d
   where d.task_uuid = v_task_uuid and d.dead_letter_uuid = resolve_dead_letter.dead_letter_uuid;
   if v_resolution is distinct from 'pending' then
@@ -227,7 +240,11 @@ begin
   set resolution = resolve_dead_letter.resolution, resolved_at = v_now, resolved_by = v_actor, note = nullif(concat_ws(E'\n', d.note, resolve_dead_letter.note), '')
   where d.task_uuid = v_task_uuid and d.dead_letter_uuid = resolve_dead_letter.dead_letter_uuid;
   select t.state into v_state from tasker.tasks t where t.task_uuid = v_task_uuid;
-  if resolve_dead_letter.resolution = 'cancelled' and not tasker._is_terminal(v_state) then
+  if v_step_uuid is not null then
+    if resolve_dead_letter.resolution = 'manually_resolved' then
+      perform tasker._settle_failed_step(v_step_uuid, v_state, resolve_dead_letter.note, v_now, v_actor);
+    end if;
+  elsif resolve_dead_letter.resolution = 'cancelled' and not tasker._is_terminal(v_state) then
     perform tasker.cancel_task(v_task_uuid, resolve_dead_letter.note);
   elsif resolve_dead_letter.resolution <> 'cancelled' then
     perform tasker._settle_failed_task(v_task_uuid, v_state, case resolve_dead_letter.resolution when 'manually_resolved' then 'manual_resolution' else 'give_up' end,
@@ -238,7 +255,8 @@ end
 $function$;
 comment on function tasker.resolve_dead_letter(uuid, text, text) is
   'Closes an open dead letter, with a note, and gives it. manually_resolved settles a task that is blocked_by_failures or in error (resolved_manually); permanently_failed ends a '
-  'blocked one in error; cancelled cancels one that has not ended. A task in another state stays as it is. Errors: TK001, TK004, TK010 when it is resolved already, 22023.';
+  'blocked one in error; cancelled cancels one that has not ended. A task in another state stays as it is. An instance''s leaves the task alone: manually_resolved settles the instance while its task has '
+  'not ended, and that is all that it changes. Errors: TK001, TK004, TK010 when it is resolved already, 22023.';
 
 create function tasker._settle_failed_task(p_task_uuid uuid, p_state text, p_event text, p_metadata jsonb, p_now timestamptz, p_actor text) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
@@ -257,6 +275,19 @@ $function$;
 comment on function tasker._settle_failed_task(uuid, text, text, jsonb, timestamptz, text) is
   'Moves a failed task, which is locked, by an operator''s event (manual_resolution, give_up), where its state allows it.';
 
+create function tasker._settle_failed_step(p_step_uuid uuid, p_task_state text, p_reason text, p_now timestamptz, p_actor text) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  -- A task that failed of another step would be revived by it, to fail of the same again.
+  if tasker._is_terminal(p_task_state) or not exists (select from tasker.steps s where s.step_uuid = p_step_uuid and s.state = 'error') then
+    return;
+  end if;
+  perform tasker._raise_refused(tasker._repair_step(p_step_uuid, 'resolve_manually', null, p_reason, p_now, p_actor));
+end
+$function$;
+comment on function tasker._settle_failed_step(uuid, text, text, timestamptz, text) is
+  'Settles a step that failed for good, if its task, whose state is given and which is locked, has not ended.';
+
 create function tasker.dead_letter_stats()
 returns table (namespace text, reason text, resolution text, dead_letters bigint, oldest_opened_at timestamptz, newest_opened_at timestamptz)
 language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
@@ -272,4 +303,4 @@ begin
 end
 $function$;
 comment on function tasker.dead_letter_stats() is
-  'Counts dead letters by namespace, reason and resolution; of the open ones (pending) oldest_opened_at says how long the longest has waited. Reads every dead letter.';
+  'Counts dead letters, those of tasks and those of instances, by namespace, reason and resolution; of the open ones (pending) oldest_opened_at says how long the longest has waited. Reads every dead letter.';

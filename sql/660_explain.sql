@@ -165,7 +165,7 @@ declare
 begin
   select t.template_id into v_template_id from tasker.tasks t where t.task_uuid = p_task_uuid;
   v_unreal := tasker._unreal_steps(p_task_uuid, v_template_id);
-  select d.dead_letter_uuid into v_dead_letter_uuid from tasker.dead_letters d where d.task_uuid = p_task_uuid and d.resolution = 'pending';
+  v_dead_letter_uuid := tasker._open_dead_letter_of(p_task_uuid);
   v_ended := array(
     select distinct tasker._definition_number(s.template_id, tasker._number_of(s.step_uuid)) from tasker.steps s
     where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid)
@@ -210,7 +210,7 @@ begin
     select s.step_uuid, n.name, s.state, 'failed',
       format('failed for good after %s of %s attempts: %s; %s', s.attempts_used, n.max_attempts, coalesce(s.error ->> 'message', 'without a message'),
         case when tasker._tolerates_failure(s.template_id, tasker._number_of(s.step_uuid)) then 'its step goes on without it' else 'an operator decides' end),
-      '{}'::text[], null, null, v_dead_letter_uuid
+      '{}'::text[], null, null, coalesce(tasker._open_dead_letter_of(s.step_uuid), v_dead_letter_uuid)
     from tasker.steps s
     cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) n
     where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid) and s.state = 'error'

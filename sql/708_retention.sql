@@ -38,7 +38,7 @@ begin
     select t.task_uuid
     from tasker.%I t
     join tasker._retention($2) r on r.template_id = t.template_id
-    left join tasker.%I d on d.task_uuid = t.task_uuid and d.resolution = 'pending'
+    left join (select distinct d.task_uuid from tasker.%I d where d.resolution = 'pending') d on d.task_uuid = t.task_uuid
     where (t.finished_at is not null and t.finished_at <= r.leaves_before and $1::timestamp at time zone 'UTC' <= r.leaves_before and d.task_uuid is null) = $3
     limit $4
     $query$, 'tasks_' || p_suffix, 'dead_letters_' || p_suffix)

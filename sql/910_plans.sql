@@ -10,7 +10,7 @@ begin
     select p.oid::regprocedure as function
     from pg_catalog.pg_proc p
     join pg_catalog.pg_namespace n on n.oid = p.pronamespace and n.nspname = 'tasker'
-    where p.proname in ('extend_leases', 'cancel_task', 'run_maintenance', 'get_task', 'list_tasks', 'list_steps', 'get_step', '_claim_keys', '_record_failures',
+    where p.proname in ('extend_leases', 'cancel_task', 'run_maintenance', 'get_task', 'list_tasks', 'list_steps', 'get_step', '_claim_keys', '_record_failures', '_open_step_dead_letters',
       'run_maintenance_job', 'list_due_jobs', 'pause_task', 'resume_task', 'resume_namespace', '_keep_tasks')
   loop
     execute pg_catalog.format('alter function %s set plan_cache_mode = force_generic_plan', v_function.function);

@@ -30,6 +30,33 @@ alter table tasker.tasks add column compensates text;
 comment on table tasker.tasks is 'One row a task; its counters (running, waiting_retry, waiting_engine, failed) decide its state when they change. '
   'compensates is how it ends when what it did is undone: error or cancelled.';
 
+alter table tasker.dead_letters add column step_uuid uuid;
+comment on table tasker.dead_letters is 'Dead letters: investigations of tasks that failed for good, with a snapshot of the task as it was; with step_uuid of one instance, which failed without its task.';
+alter type tasker.dead_letter add attribute step_uuid uuid, add attribute step_name text;
+comment on type tasker.dead_letter is
+  'A dead letter as the lists show it: task_state is the task''s state now, error what the task failed of. With step_uuid it is of one instance, and error what that failed of.';
+alter type tasker.investigation add attribute step_uuid uuid, add attribute step_name text;
+comment on type tasker.investigation is
+  'A dead letter with its snapshot: the task, its steps (of an instance''s only that) and the end of their history as they were when it was opened.';
+do $indexes$
+declare
+  v_name text;
+begin
+  -- Indexes that told tasks apart tell steps apart as well. Rows are few, and narrow without their snapshots.
+  for v_name in
+    select c.relname
+    from pg_catalog.pg_inherits i
+    join pg_catalog.pg_class c on c.oid = i.inhrelid
+    where i.inhparent = 'tasker.dead_letters'::pg_catalog.regclass
+    order by c.relname
+  loop
+    execute pg_catalog.format('drop index if exists tasker.%I, tasker.%I', v_name || '_idx1', v_name || '_idx3');
+    execute pg_catalog.format('create unique index %I on tasker.%I (task_uuid, coalesce(step_uuid, task_uuid)) where resolution = ''pending''', v_name || '_idx1', v_name);
+    execute pg_catalog.format('create index %I on tasker.%I (task_uuid, coalesce(step_uuid, task_uuid))', v_name || '_idx3', v_name);
+  end loop;
+end
+$indexes$;
+
 create table tasker.statistics_cursors (
   incarnation text not null constraint statistics_cursors_pkey primary key,
   folded_seq bigint not null,
@@ -314,6 +341,20 @@ create table tasker.sql_runs (
 ) with (fillfactor = 70);
 comment on table tasker.sql_runs is 'SQL functions of steps that are claimed or under way, and in which session of the database.';
 
+create type tasker.dependency_result as (
+  step_uuid uuid,
+  name text,
+  instance integer,
+  state text,
+  result jsonb,
+  error jsonb
+);
+comment on type tasker.dependency_result is 'What became of a step that another depends on.';
+
+comment on type tasker.explanation is
+  'Why a step does not go on. reason is a word that programs can rely on: running, lease_ended, queued, no_worker, retry, dependency, limit, compensation, blocked, failed, evaluation, scheduled, '
+  'task_paused, namespace_paused. until is the next time at which something happens by itself.';
+
 comment on table tasker.maintenance_cursors is 'How far the job of maintenance that walks over tasks has come, and when a round of maintenance last ended.';
 
 create type tasker.compensation as (
@@ -338,7 +379,7 @@ begin
     -- The row types are closed when partitions are made, as those of a fresh install are.
     execute pg_catalog.format('revoke all on table tasker.%I from public', v_name);
   end loop;
-  foreach v_name in array array['step_statistics', 'slow_step', 'slow_task', 'namespace_grant', 'schedule', 'claimed_domain_event', 'domain_event', 'event_subscription', 'compensation'] loop
+  foreach v_name in array array['step_statistics', 'slow_step', 'slow_task', 'namespace_grant', 'schedule', 'claimed_domain_event', 'domain_event', 'event_subscription', 'compensation', 'dependency_result'] loop
     execute pg_catalog.format('revoke all on type tasker.%I from public', v_name);
     execute pg_catalog.format('grant usage on type tasker.%I to tasker_admin, tasker_operator, tasker_client, tasker_worker, tasker_reader', v_name);
   end loop;

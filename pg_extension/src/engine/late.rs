@@ -72,6 +72,8 @@ pub(super) struct Late {
     pub(super) plans: Vec<Plan>,
     /// Compensations that are done, each of which another follows.
     followed: Vec<StepRow>,
+    /// Instances that failed for good and get dead letters of their own.
+    pub(super) isolated: Vec<u128>,
 }
 
 impl Late {
@@ -163,6 +165,9 @@ pub(super) fn consequences(
 
 fn note_end_of_instance(settlement: &Settlement, place: Place<'_>, late: &mut Late) {
     let row = &settlement.row;
+    if settlement.to == StepState::Error && place.isolates_failure() {
+        late.isolated.push(row.key);
+    }
     let due = late.of(row, place.step.number);
     if !row.state.is_terminal() {
         due.places += 1;

@@ -20,6 +20,7 @@ mod finish;
 mod graphs;
 mod instances;
 mod late;
+mod letters;
 mod messages;
 mod namespaces;
 mod outcomes;

@@ -18,7 +18,7 @@ use super::late::{self, Late};
 use super::messages::{self, Released, Sent};
 use super::rows::StepRow;
 use super::tasks::{self, Delta, Deltas};
-use super::{Call, Taker, graphs};
+use super::{Call, Taker, graphs, letters};
 use crate::compiled::Kept;
 use crate::error::Error;
 use crate::keys;
@@ -112,6 +112,7 @@ pub(super) fn settle(
     settle_into(call, settlements, dependents, taker, &mut work)?;
     late::settle(call, &mut work, taker)?;
     tasks::advance(call, &work.deltas)?;
+    letters::open(call, &work.late.isolated)?;
     Ok(work.handed_over)
 }
 

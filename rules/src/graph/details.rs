@@ -65,6 +65,12 @@ impl Instances {
             Some(FailureStrategy::ContinueOnFailure | FailureStrategy::Isolate)
         )
     }
+
+    /// Whether each one that failed for good is investigated by itself.
+    #[must_use]
+    pub fn isolate_failures(self) -> bool {
+        self.failure_strategy == Some(FailureStrategy::Isolate)
+    }
 }
 
 impl Details {

@@ -169,6 +169,17 @@ impl<'a> Place<'a> {
                 .instances()
                 .is_some_and(Instances::tolerate_failures)
     }
+
+    /// Whether it gets a dead letter of its own when it fails for good.
+    #[must_use]
+    pub fn isolates_failure(self) -> bool {
+        self.instance.is_some()
+            && self
+                .step
+                .details
+                .instances()
+                .is_some_and(Instances::isolate_failures)
+    }
 }
 
 impl CompiledTemplate {
