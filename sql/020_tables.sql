@@ -104,6 +104,35 @@ create table tasker.held_tasks (
 );
 comment on table tasker.held_tasks is 'Pending tasks whose time has come while their namespace is paused: they start when it is resumed.';
 
+create table tasker.timers (
+  due_at timestamptz not null,
+  step_uuid uuid not null,
+  constraint timers_pkey primary key (due_at, step_uuid)
+);
+comment on table tasker.timers is 'Steps that wait for a time: timers, and signals that are not waited for without an end. A table of its own: an index on steps would make every change of one dearer.';
+-- a step that doesn't wait any more; until when one waits
+create unique index timers_step_idx on tasker.timers (step_uuid);
+
+create table tasker.signals (
+  task_uuid uuid not null,
+  name text not null,
+  payload jsonb not null,
+  sent_at timestamptz not null,
+  sent_by text not null,
+  constraint signals_pkey primary key (task_uuid, name)
+);
+comment on table tasker.signals is 'Signals that were sent to tasks, whether a step has taken them or not; each once. A rerun forgets those of the steps that it runs anew.';
+
+create table tasker.child_tasks (
+  task_uuid uuid not null constraint child_tasks_pkey primary key,
+  parent_step_uuid uuid not null,
+  attempt integer not null,
+  depth integer not null
+);
+comment on table tasker.child_tasks is 'Tasks that a step of another task has started, in which attempt of it, and how deep they are nested: 1 for a child of a task that has no parent.';
+-- the child of a step
+create index child_tasks_parent_idx on tasker.child_tasks (parent_step_uuid);
+
 create table tasker.steps (
   step_uuid uuid not null,
   template_id integer not null,

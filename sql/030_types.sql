@@ -131,7 +131,8 @@ create type tasker._task_change as (
   waiting_retry integer,
   failed integer,
   ends boolean,
-  is_repair boolean
+  is_repair boolean,
+  waiting_engine integer
 );
 
 create type tasker._task_record as (

@@ -100,7 +100,7 @@ begin
         when s.state = 'cancelled' then 'cancelled'
         when s.attempt <> h.attempt then 'lost'
         when s.state in ('waiting_for_retry', 'error', 'enqueued') and s.error ->> 'type' = 'timed_out' then 'timed_out'
-        when s.state <> 'in_progress' then 'lost'
+        when s.state <> 'in_progress' or s.lease_expires_at is null then 'lost'
         when d.ends_at <= v_now then 'fail'
         else 'held'
       end)::tasker._held

@@ -65,50 +65,74 @@ language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $fu
 $function$;
 comment on function tasker._count_failed(uuid) is 'How many steps of a task keep it from being complete, though nothing moves them any more.';
 
-create function tasker.cancel_task(task_uuid uuid, reason text default null, compensate boolean default false) returns boolean
-language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+create function tasker._note_ends(p_task_uuids uuid[]) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  insert into tasker.maintenance_found (job, key)
+  select 'settle_parents', c.task_uuid
+  from unnest(p_task_uuids) u(task_uuid)
+  join tasker.child_tasks c on c.task_uuid = u.task_uuid
+  on conflict on constraint maintenance_found_pkey do nothing;
+end
+$function$;
+comment on function tasker._note_ends(uuid[]) is 'Notes for maintenance which of some tasks that have ended are children: their parents are other tasks, which nobody waits for here.';
+
+create function tasker._cancel(p_task_uuid uuid, p_reason text, p_now timestamptz, p_actor text, p_compensate boolean default false) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
-  v_now timestamptz := tasker._now();
-  v_actor text := tasker._actor();
   v_task record;
   v_unreal uuid[];
   v_is_undone boolean := false;
 begin
-  perform tasker._lock_to_operate(cancel_task.task_uuid);
-  select t.state, t.finished_at, t.template_id, t.started_at into v_task from tasker.tasks t where t.task_uuid = cancel_task.task_uuid;
-  if v_task.state = 'cancelled' then
-    return false;
-  elsif tasker._next_task_state(v_task.state, 'cancel') is null then
-    perform tasker._raise('TK010', format('task cannot be cancelled: it is %s', v_task.state),
-      format('There is no transition from %s by the event cancel.', v_task.state), 'A task that has ended can be rerun, not cancelled.');
-  end if;
-
-  v_unreal := tasker._unreal_steps(cancel_task.task_uuid, v_task.template_id);
+  select t.state, t.template_id, t.started_at into v_task from tasker.tasks t where t.task_uuid = p_task_uuid;
+  v_unreal := tasker._unreal_steps(p_task_uuid, v_task.template_id);
   perform tasker._raise_refused(tasker._cancel_steps(
     array(
       select s.step_uuid
       from tasker.steps s
-      where s.step_uuid > cancel_task.task_uuid and s.step_uuid <= tasker._last_step_uuid(cancel_task.task_uuid) and not tasker._is_terminal(s.state)
+      where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid) and not tasker._is_terminal(s.state)
         and s.step_uuid <> all (v_unreal)),
-    v_now, v_actor));
-  if cancel_task.compensate and v_task.started_at is not null then
-    v_is_undone := tasker._compensate(cancel_task.task_uuid, v_now, v_actor) > 0;
+    p_now, p_actor));
+  if p_compensate and v_task.started_at is not null then
+    v_is_undone := tasker._compensate(p_task_uuid, p_now, p_actor) > 0;
   end if;
   update tasker.tasks t
   set state = case when v_is_undone then 'steps_in_process' else 'cancelled' end, running = v_is_undone::integer, waiting_retry = 0, waiting_engine = 0,
-    finished_at = case when not v_is_undone then v_now end, failed = tasker._count_failed(t.task_uuid),
+    finished_at = case when not v_is_undone then p_now end, failed = tasker._count_failed(t.task_uuid),
     compensates = case when v_is_undone then 'cancelled' else t.compensates end
-  where t.task_uuid = cancel_task.task_uuid;
+  where t.task_uuid = p_task_uuid;
   insert into tasker.task_transitions (task_uuid, path, at, actor, metadata)
-  values (cancel_task.task_uuid, tasker._task_path(v_task.state, case when v_is_undone then array['compensate', 'steps_enqueued'] else array['cancel'] end), v_now, v_actor,
-    case when cancel_task.reason is not null then jsonb_build_object('reason', cancel_task.reason) end);
+  values (p_task_uuid, tasker._task_path(v_task.state, case when v_is_undone then array['compensate', 'steps_enqueued'] else array['cancel'] end), p_now, p_actor,
+    case when p_reason is not null then jsonb_build_object('reason', p_reason) end);
   update tasker.dead_letters d
-  set resolution = 'cancelled', resolved_at = v_now, resolved_by = v_actor, note = cancel_task.reason
-  where d.task_uuid = cancel_task.task_uuid and d.resolution = 'pending';
+  set resolution = 'cancelled', resolved_at = p_now, resolved_by = p_actor, note = p_reason
+  where d.task_uuid = p_task_uuid and d.resolution = 'pending';
+  if not v_is_undone then
+    perform tasker._note_ends(array[p_task_uuid]);
+  end if;
+end
+$function$;
+comment on function tasker._cancel(uuid, text, timestamptz, text, boolean) is
+  'Cancels a task that has not ended, or begins to undo what it did, after which it is cancelled; it is locked with every step it has.';
+
+create function tasker.cancel_task(task_uuid uuid, reason text default null, compensate boolean default false) returns boolean
+language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_state text;
+begin
+  perform tasker._lock_to_operate(cancel_task.task_uuid);
+  select t.state into v_state from tasker.tasks t where t.task_uuid = cancel_task.task_uuid;
+  if v_state = 'cancelled' then
+    return false;
+  elsif tasker._next_task_state(v_state, 'cancel') is null then
+    perform tasker._raise('TK010', format('task cannot be cancelled: it is %s', v_state),
+      format('There is no transition from %s by the event cancel.', v_state), 'A task that has ended can be rerun, not cancelled.');
+  end if;
+  perform tasker._cancel(cancel_task.task_uuid, cancel_task.reason, tasker._now(), tasker._actor(), coalesce(cancel_task.compensate, false));
   return true;
 end
 $function$;
 comment on function tasker.cancel_task(uuid, text, boolean) is
-  'Cancels a task and every step of it that has not ended; workers learn of it when they finish or extend. With compensate, the steps '
+  'Cancels a task and every step of it that has not ended; workers learn of it when they finish or extend, child tasks are cancelled by maintenance. With compensate, the steps '
   'that are complete and name a compensation are undone first, the last one first; the task is cancelled when that is done. True when this call cancelled it, false when it was cancelled '
   'already. Errors: TK001, TK010 for a task that ended otherwise.';

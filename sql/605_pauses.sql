@@ -182,10 +182,14 @@ begin
     return 0;
   end if;
   update tasker.tasks t
-  set state = case x.steps_count when 0 then 'complete' else 'steps_in_process' end, running = x.roots_count, started_at = p_now,
+  set state = case when x.steps_count = 0 then 'complete' when x.roots_count = 0 then 'waiting_for_dependencies' else 'steps_in_process' end, running = x.roots_count, started_at = p_now,
     finished_at = case x.steps_count when 0 then p_now end
   from unnest(v_starting) u(task_uuid), tasker.templates x
   where t.task_uuid = u.task_uuid and x.template_id = t.template_id;
+  perform tasker._note_ends(array(
+    select t.task_uuid
+    from unnest(v_starting) u(task_uuid)
+    cross join lateral (select t.task_uuid from tasker.tasks t where t.task_uuid = u.task_uuid and t.finished_at is not null) t));
   perform tasker._raise_refused(tasker._start_tasks(v_starting, p_now, p_actor));
   return cardinality(v_starting);
 end

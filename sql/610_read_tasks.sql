@@ -23,7 +23,9 @@ create type tasker.task as (
   steps_total integer,
   steps_done integer,
   steps_failed integer,
-  error jsonb
+  error jsonb,
+  parent_task_uuid uuid,
+  parent_step_uuid uuid
 );
 comment on type tasker.task is 'A task as get_task and list_tasks show it; the steps are counted on reading.';
 
@@ -50,7 +52,8 @@ create type tasker.step as (
   created_at timestamptz,
   enqueued_at timestamptz,
   started_at timestamptz,
-  finished_at timestamptz
+  finished_at timestamptz,
+  child_task_uuid uuid
 );
 comment on type tasker.step is 'A step as get_step and list_steps show it.';
 
@@ -61,7 +64,7 @@ begin
     select t.task_uuid, n.name, x.name, x.version, t.state, t.context, t.priority::integer, t.tags, t.correlation_id, t.parent_correlation_id,
       t.idempotency_key, t.initiator, t.source_system, t.reason, t.run_at, t.created_at, t.started_at, t.finished_at, t.paused_at,
       -- A task that has not started has no step rows yet.
-      greatest(c.total - cardinality(tasker._unreal_steps(t.task_uuid, t.template_id)), case when t.started_at is null then x.steps_count else 0 end), c.done, c.failed, t.error
+      greatest(c.total - cardinality(tasker._unreal_steps(t.task_uuid, t.template_id)), case when t.started_at is null then x.steps_count else 0 end), c.done, c.failed, t.error, tasker._task_of(p.parent_step_uuid), p.parent_step_uuid
     from unnest(p_task_uuids) with ordinality u(task_uuid, ordinal)
     cross join lateral (select t.* from tasker.tasks t where t.task_uuid = u.task_uuid) t
     cross join lateral (select x.name, x.version, x.namespace_id, x.steps_count from tasker.templates x where x.template_id = t.template_id) x
@@ -72,6 +75,7 @@ begin
       from tasker.steps s
       where s.step_uuid > t.task_uuid and s.step_uuid <= tasker._last_step_uuid(t.task_uuid)
     ) c
+    left join lateral (select p.parent_step_uuid from tasker.child_tasks p where p.task_uuid = t.task_uuid) p on true
     order by u.ordinal;
 end
 $function$;
@@ -136,9 +140,13 @@ begin
   return query
     select s.step_uuid, tasker._task_of(s.step_uuid), d.name, d.type, tasker._instance_of(s.template_id, d.number), s.state, s.attempt, s.attempts_used, d.max_attempts,
       tasker._handler_of(s.template_id, d.number), s.inputs, s.result, s.error, s.checkpoint, s.worker_id, s.lease_expires_at, s.retry_at,
-      s.remaining_dependencies, d.dependencies, s.created_at, s.enqueued_at, s.started_at, s.finished_at
+      s.remaining_dependencies, d.dependencies, s.created_at, s.enqueued_at, s.started_at, s.finished_at, c.task_uuid
     from tasker.steps s
     cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
+    -- The last that it has started.
+    left join lateral (
+      select c.task_uuid from tasker.child_tasks c where d.type = 'task' and c.parent_step_uuid = s.step_uuid order by c.task_uuid desc limit 1
+    ) c on true
     where s.step_uuid >= p_from and s.step_uuid <= p_to and s.step_uuid <> all (v_unreal)
     order by s.step_uuid;
 end

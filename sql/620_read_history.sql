@@ -73,7 +73,7 @@ comment on function tasker.list_compensations(uuid) is
   'Lists what undoes the steps of a task that failed or was cancelled, in the order in which it runs; nothing before that. Errors: TK001, 40001.';
 
 create function tasker.task_graph(task_uuid uuid)
-returns table (number integer, name text, type text, step_uuid uuid, state text, created boolean, dependencies text[], dependents text[])
+returns table (number integer, name text, type text, step_uuid uuid, state text, created boolean, dependencies text[], dependents text[], child_task_uuid uuid)
 language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
 begin
   perform tasker._require_task(task_graph.task_uuid);
@@ -91,15 +91,18 @@ begin
       ) i
       where tasker._instance_of(i.template_id, i.number) is not null
     )
-    select d.number, d.name, d.type, s.step_uuid, s.state, s.step_uuid is not null, d.dependencies, d.dependents
+    select d.number, d.name, d.type, s.step_uuid, s.state, s.step_uuid is not null, d.dependencies, d.dependents, c.task_uuid
     from task t
     cross join lateral tasker._template_nodes(t.template_id) d
     left join lateral (
       select s.step_uuid, s.state from tasker.steps s where s.step_uuid = tasker._step_uuid(task_graph.task_uuid, d.number) and s.step_uuid <> all (t.unreal)
     ) s on true
+    left join lateral (
+      select c.task_uuid from tasker.child_tasks c where d.type = 'task' and c.parent_step_uuid = s.step_uuid order by c.task_uuid desc limit 1
+    ) c on true
     union all
     -- What stands for instances waits for them.
-    select i.number, d.name, d.type, i.step_uuid, i.state, true, g.dependencies, array[g.name]
+    select i.number, d.name, d.type, i.step_uuid, i.state, true, g.dependencies, array[g.name], null
     from instances i
     cross join lateral tasker._step_definitions(array[i.template_id], array[i.number]) d
     cross join lateral tasker._step_definitions(array[i.template_id], array[i.definition_number]) g

@@ -13,7 +13,7 @@ create type tasker.explanation as (
 );
 comment on type tasker.explanation is
   'Why a step does not go on. reason is a word that programs can rely on: running, lease_ended, queued, no_worker, retry, dependency, limit, compensation, blocked, failed, evaluation, scheduled, '
-  'task_paused, namespace_paused. until is the next time at which something happens by itself.';
+  'signal, timer, child, task_paused, namespace_paused. until is the next time at which something happens by itself.';
 
 create function tasker._time_in_words(p_at timestamptz, p_now timestamptz) returns text
 language sql stable parallel safe set search_path = pg_catalog, pg_temp as $function$
@@ -33,6 +33,7 @@ language sql stable parallel safe set search_path = pg_catalog, pg_temp as $func
     when 'pending' then 'waits itself'
     when 'enqueued' then 'is ready and not claimed yet'
     when 'in_progress' then 'is running'
+    when 'waiting' then 'waits inside the engine'
     when 'waiting_for_retry' then format('is in its %s retry until %s', tasker._ordinal_in_words(p_attempts_used), tasker._time_in_words(p_retry_at, p_now))
     when 'error' then 'failed for good'
     when 'cancelled' then 'was cancelled'
@@ -80,6 +81,7 @@ begin
       from tasker.steps s
       cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
       where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid) and s.state in ('enqueued', 'in_progress', 'waiting_for_retry')
+        and not tasker._waits_in_engine(s.state, s.lease_expires_at)
     ), served as materialized (
       select h.namespace, h.callable, tasker._live_workers(h.namespace, h.callable, p_now) as workers from (select distinct r.namespace, r.callable from ready r) h
     )
@@ -155,6 +157,35 @@ end
 $function$;
 comment on function tasker._explain_instances(uuid, integer, uuid) is 'What steps that stand for instances wait for, and which instances wait for their turn.';
 
+create function tasker._explain_waits(p_task_uuid uuid, p_now timestamptz) returns setof tasker.explanation
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  return query
+    select s.step_uuid, d.name, s.state, case d.type when 'task' then 'child' else d.type end,
+      case d.type
+        when 'signal' then format('waits for signal %s%s', g.signal, ' until ' || tasker._time_in_words(t.due_at, p_now))
+        when 'timer' then format('sleeps until %s', tasker._time_in_words(t.due_at, p_now))
+        when 'task' then case when c.task_uuid is null then 'its child task starts with the next round of maintenance'
+          else format('waits for child task %s, which is %s', c.task_uuid, c.state) end end,
+      '{}'::text[], t.due_at, null::text, null::uuid
+    from (
+      select s.step_uuid, s.template_id, s.state, s.attempt
+      from tasker.steps s
+      where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid) and tasker._waits_in_engine(s.state, s.lease_expires_at)
+    ) s
+    cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
+    left join lateral (select t.due_at from tasker.timers t where t.step_uuid = s.step_uuid) t on true
+    left join lateral (select g.signal from tasker._signal_steps(s.template_id) g where g.number = d.number) g on true
+    left join lateral (
+      select c.task_uuid, k.state
+      from tasker.child_tasks c
+      cross join lateral (select k.state from tasker.tasks k where k.task_uuid = c.task_uuid) k
+      where c.parent_step_uuid = s.step_uuid and c.attempt = s.attempt
+    ) c on true;
+end
+$function$;
+comment on function tasker._explain_waits(uuid, timestamptz) is 'What the steps of a task wait for inside the engine, and until when.';
+
 create function tasker._explain_waiting(p_task_uuid uuid, p_now timestamptz) returns setof tasker.explanation
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
@@ -179,11 +210,12 @@ begin
     ), dependencies as materialized (
       select w.numbers[e.ordinal] as number, array_agg(e.name order by e.dependency_number) as names, max(s.retry_at) as retry_at,
         string_agg(format('step %s, which %s', e.name, case when s.is_unreal then 'a decision may still create'
-          else tasker._state_in_words(s.state, s.attempts_used, s.retry_at, p_now) end), '; ' order by e.dependency_number) as in_words
+          else tasker._state_in_words(case when tasker._waits_in_engine(s.state, s.lease_expires_at) then 'waiting' else s.state end, s.attempts_used, s.retry_at, p_now) end), '; '
+          order by e.dependency_number) as in_words
       from waiting w
       cross join lateral tasker._dependencies(w.templates, w.numbers) e
       cross join lateral (
-        select s.state, s.attempts_used, s.retry_at, s.step_uuid = any (v_unreal) as is_unreal, s.remaining_dependencies
+        select s.state, s.lease_expires_at, s.attempts_used, s.retry_at, s.step_uuid = any (v_unreal) as is_unreal, s.remaining_dependencies
         from tasker.steps s where s.step_uuid = tasker._step_uuid(p_task_uuid, e.dependency_number)
       ) s
       where not tasker._satisfies_dependents(s.state) and s.remaining_dependencies >= 0
@@ -238,6 +270,8 @@ begin
       select e.*
       from (
         select * from tasker._explain_ready(explain_task.task_uuid, v_now)
+        union all
+        select * from tasker._explain_waits(explain_task.task_uuid, v_now)
         union all
         select * from tasker._explain_waiting(explain_task.task_uuid, v_now)
       ) e

@@ -70,7 +70,7 @@ begin
       select s.step_uuid
       from tasker.steps s
       where s.step_uuid > greatest(t.task_uuid, v_after) and s.step_uuid <= tasker._last_step_uuid(t.task_uuid)
-        and s.state in ('enqueued', 'in_progress', 'waiting_for_retry')
+        and s.state in ('enqueued', 'in_progress', 'waiting_for_retry') and not (s.state = 'in_progress' and s.lease_expires_at is null)
       order by s.step_uuid
     ) s
     limit p_limit);
@@ -231,7 +231,8 @@ begin
     into v_lost
     from unnest(v_suspects) u(step_uuid)
     cross join lateral (
-      select s.* from tasker.steps s where s.step_uuid = u.step_uuid and s.state in ('enqueued', 'in_progress', 'waiting_for_retry')
+      select s.* from tasker.steps s
+      where s.step_uuid = u.step_uuid and s.state in ('enqueued', 'in_progress', 'waiting_for_retry') and not (s.state = 'in_progress' and s.lease_expires_at is null)
     ) s
     cross join lateral (select t.priority, t.correlation_id from tasker.tasks t where t.task_uuid = tasker._task_of(s.step_uuid)) t
     cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d

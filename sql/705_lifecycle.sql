@@ -162,6 +162,7 @@ begin
     select u.task_uuid, u.error, u.task_uuid = any (v_undone) as is_undone from unnest(v_stale.task_uuids, v_stale.errors) u(task_uuid, error)
   ) u
   where t.task_uuid = u.task_uuid;
+  perform tasker._note_ends(v_stale.task_uuids);
   v_dead := array(
     select u.task_uuid
     from unnest(v_stale.task_uuids) u(task_uuid)

@@ -215,6 +215,12 @@ begin
   execute format('delete from tasker.idempotency_keys i
     where i.task_uuid >= $1 and i.task_uuid < $2 and not exists (select from tasker.%I k where k.task_uuid = i.task_uuid)', 'tasks_' || p_suffix || '_kept')
   using tasker._partition_bound(p_starts_on), tasker._partition_bound(p_ends_on);
+  execute format('delete from tasker.signals g
+    where g.task_uuid >= $1 and g.task_uuid < $2 and not exists (select from tasker.%I k where k.task_uuid = g.task_uuid)', 'tasks_' || p_suffix || '_kept')
+  using tasker._partition_bound(p_starts_on), tasker._partition_bound(p_ends_on);
+  execute format('delete from tasker.child_tasks c
+    where c.task_uuid >= $1 and c.task_uuid < $2 and not exists (select from tasker.%I k where k.task_uuid = c.task_uuid)', 'tasks_' || p_suffix || '_kept')
+  using tasker._partition_bound(p_starts_on), tasker._partition_bound(p_ends_on);
   perform tasker._fold_leaving(p_suffix);
   is_kept := tasker._exchange_partitions(p_suffix, p_starts_on, p_ends_on);
 end

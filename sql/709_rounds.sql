@@ -5,8 +5,8 @@
 create function tasker._maintenance_jobs() returns text[]
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $function$
   -- In their order. find_late_work comes before the four that do what it found. drop_partitions may hold the strongest locks until its transaction ends.
-  select array['make_missing_queues', 'make_partitions', 'run_schedules', 'start_due_tasks', 'start_held_tasks', 'evaluate', 'end_sql_runs', 'find_late_work', 'end_leases', 'time_out_attempts',
-    'time_out_tasks', 'cancel_instances', 'send_lost_messages', 'bulk_jobs', 'note_event_floor', 'forget_answers', 'forget_workers', 'forget_domain_events', 'fold_statistics', 'roll_up_statistics', 'drop_partitions',
+  select array['make_missing_queues', 'make_partitions', 'run_schedules', 'start_due_tasks', 'start_held_tasks', 'fire_timers', 'evaluate', 'end_sql_runs', 'find_late_work', 'end_leases', 'time_out_attempts',
+    'time_out_tasks', 'cancel_instances', 'cancel_children', 'settle_parents', 'start_children', 'send_lost_messages', 'bulk_jobs', 'note_event_floor', 'forget_answers', 'forget_workers', 'forget_domain_events', 'fold_statistics', 'roll_up_statistics', 'drop_partitions',
     'end_round']
 $function$;
 comment on function tasker._maintenance_jobs() is 'The jobs of maintenance, in the order in which a round does them.';
@@ -35,13 +35,15 @@ begin
         select from tasker.namespaces n
         cross join lateral (select from tasker.held_tasks h where h.namespace_id = n.namespace_id limit 1) h
         where n.paused_at is null);
+    when 'fire_timers' then
+      return exists (select from tasker.timers t where t.due_at <= p_now);
     when 'evaluate' then
       return exists (select from tasker.resting_outcomes r);
     when 'end_sql_runs' then
       return exists (select from tasker._sql_runs_at_end(p_now));
     when 'find_late_work' then
       return true;
-    when 'end_leases', 'time_out_attempts', 'time_out_tasks', 'cancel_instances', 'send_lost_messages' then
+    when 'end_leases', 'time_out_attempts', 'time_out_tasks', 'cancel_instances', 'cancel_children', 'settle_parents', 'start_children', 'send_lost_messages' then
       return exists (select from tasker.maintenance_found f where f.job = p_job);
     when 'bulk_jobs' then
       return exists (select from tasker.bulk_jobs j where j.finished_at is null);
@@ -78,6 +80,7 @@ begin
     when 'run_schedules' then select r.processed, r.more into _run_job.processed, _run_job.more from tasker._run_schedules(p_batch, p_now) r;
     when 'start_due_tasks' then processed := tasker._start_due_tasks(p_batch, p_now, v_actor); more := processed = p_batch;
     when 'start_held_tasks' then processed := tasker._start_held_tasks(p_batch, p_now, v_actor); more := processed = p_batch;
+    when 'fire_timers' then processed := tasker._fire_due_timers(p_batch, p_now, v_actor); more := processed = p_batch;
     when 'evaluate' then processed := tasker._evaluate_resting(p_batch, p_now, v_actor); more := processed = p_batch;
     when 'end_sql_runs' then processed := tasker._end_sql_runs(p_now, v_actor); more := false;
     when 'find_late_work' then processed := tasker._find_late_work(p_batch, p_now); more := false;
@@ -87,6 +90,7 @@ begin
       processed := tasker._time_out_tasks(tasker._take_found(p_job, least(p_batch, 100)), least(p_batch, 100), p_now, v_actor);
       more := processed > 0;
     when 'cancel_instances' then processed := tasker._cancel_found_instances(p_now, v_actor); more := processed > 0;
+    when 'cancel_children', 'settle_parents', 'start_children' then processed := tasker._tend_children(p_job, p_now, v_actor); more := processed > 0;
     when 'send_lost_messages' then processed := tasker._send_lost_messages(tasker._take_found(p_job, p_batch), p_now); more := processed > 0;
     when 'bulk_jobs' then processed := tasker._run_bulk_jobs(p_batch, p_now); more := processed > 0;
     when 'note_event_floor' then perform tasker._note_event_floor(); processed := 0; more := false;

@@ -83,7 +83,8 @@ language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $fu
   select v.invariant, t.task_uuid, null::uuid, v.detail
   from tasker.tasks t
   cross join lateral (
-    select coalesce(sum(tasker._counts_running(s.state)), 0) as running, count(*) filter (where s.state = 'waiting_for_retry') as waiting_retry,
+    select coalesce(sum(tasker._counts_running(s.state)) filter (where not tasker._waits_in_engine(s.state, s.lease_expires_at)), 0) as running,
+      count(*) filter (where tasker._waits_in_engine(s.state, s.lease_expires_at)) as waiting_engine, count(*) filter (where s.state = 'waiting_for_retry') as waiting_retry,
       tasker._count_failed(t.task_uuid) as failed, count(*) as total,
       count(*) filter (where s.remaining_dependencies >= 0 and not tasker._satisfies_dependents(s.state)
         and not (s.state = 'error' and tasker._tolerates_failure(s.template_id, tasker._number_of(s.step_uuid)))) as unsatisfied
@@ -92,9 +93,11 @@ language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $fu
   ) c
   cross join lateral (
     values
-      (1, (t.running, t.waiting_retry, t.failed) is distinct from (c.running, c.waiting_retry, c.failed),
-        format('counters say %s running, %s waiting, %s failed; the steps say %s, %s, %s', t.running, t.waiting_retry, t.failed, c.running, c.waiting_retry, c.failed)),
-      (6, tasker._is_terminal(t.state) and c.running + c.waiting_retry > 0, format('%s with %s live steps', t.state, c.running + c.waiting_retry)),
+      (1, (t.running, t.waiting_retry, t.waiting_engine, t.failed) is distinct from (c.running, c.waiting_retry, c.waiting_engine, c.failed),
+        format('counters say %s running, %s waiting, %s in the engine, %s failed; the steps say %s, %s, %s, %s', t.running, t.waiting_retry, t.waiting_engine, t.failed,
+          c.running, c.waiting_retry, c.waiting_engine, c.failed)),
+      (6, tasker._is_terminal(t.state) and c.running + c.waiting_retry + c.waiting_engine > 0,
+        format('%s with %s live steps', t.state, c.running + c.waiting_retry + c.waiting_engine)),
       (6, c.total > 0 and c.unsatisfied = 0 and not tasker._is_terminal(t.state), format('%s with every step satisfied', t.state)),
       (6, (t.finished_at is not null) <> tasker._is_terminal(t.state), format('%s with finished_at %s', t.state, coalesce(t.finished_at::text, 'null'))),
       (7, t.state = 'pending' and t.paused_at is null
@@ -109,6 +112,35 @@ language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $fu
   where t.task_uuid >= p_from and t.task_uuid <= p_to and v.is_broken
 $function$;
 comment on function tasker._verify_tasks(uuid, uuid) is 'Invariants 1, 6 and 7 on the tasks'' rows.';
+
+create function tasker._verify_waits(p_from uuid, p_to uuid) returns setof tasker.violation
+language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+  select 7, tasker._task_of(s.step_uuid), s.step_uuid, v.detail
+  from (
+    select s.step_uuid, s.template_id, s.attempt from tasker.steps s where s.step_uuid > p_from and s.step_uuid <= p_to and tasker._waits_in_engine(s.state, s.lease_expires_at)
+  ) s
+  cross join lateral tasker._wait_of(s.template_id, tasker._number_of(s.step_uuid)) w
+  cross join lateral (
+    values
+      (w.kind is null, 'in progress without a lease, and of a type that workers run'),
+      (w.has_timer and not exists (select from tasker.timers t where t.step_uuid = s.step_uuid), 'waits for a time that is in no list'),
+      (w.signal is not null and exists (select from tasker.signals g where g.task_uuid = tasker._task_of(s.step_uuid) and g.name = w.signal),
+        'waits for a signal that has come'),
+      (w.kind = 'task' and not exists (select from tasker.maintenance_found f where f.job = 'start_children' and f.key = s.step_uuid) and not exists (
+          select from tasker.child_tasks c
+          cross join lateral (select t.finished_at from tasker.tasks t where t.task_uuid = c.task_uuid) t
+          where c.parent_step_uuid = s.step_uuid and c.attempt = s.attempt
+            and (t.finished_at is null or exists (select from tasker.maintenance_found f where f.job = 'settle_parents' and f.key = c.task_uuid))),
+        'waits for a child task that is not there, or has ended')
+  ) v(is_broken, detail)
+  where v.is_broken
+  union all
+  select 7, tasker._task_of(t.step_uuid), t.step_uuid, 'a timer for a step that doesn''t wait'
+  from tasker.timers t
+  where t.step_uuid > p_from and t.step_uuid <= p_to
+    and not exists (select from tasker.steps s where s.step_uuid = t.step_uuid and tasker._waits_in_engine(s.state, s.lease_expires_at))
+$function$;
+comment on function tasker._verify_waits(uuid, uuid) is 'Of invariant 7: what waits inside the engine has something that will move it, and nothing else has.';
 
 create function tasker._verify_messages(p_from uuid, p_to uuid) returns setof tasker.violation
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
@@ -128,6 +160,7 @@ begin
         from tasker.steps s
         join tasker.templates x on x.template_id = s.template_id
         where x.namespace_id = $3 and s.step_uuid > $1 and s.step_uuid <= $2 and s.state in ('enqueued', 'in_progress', 'waiting_for_retry')
+          and not tasker._waits_in_engine(s.state, s.lease_expires_at)
       )
       select 4, tasker._task_of(coalesce(l.step_uuid, s.step_uuid)), coalesce(l.step_uuid, s.step_uuid),
         case when l.step_uuid is null then 'a message for a step that is not live'
@@ -179,6 +212,7 @@ begin
   end if;
   return query select v.* from tasker._verify_steps(v_from, v_to) v where tasker._may(tasker._checked_namespace(v.task_uuid), 'read');
   return query select v.* from tasker._verify_tasks(v_from, v_to) v where tasker._may(tasker._checked_namespace(v.task_uuid), 'read');
+  return query select v.* from tasker._verify_waits(v_from, v_to) v where tasker._may(tasker._checked_namespace(v.task_uuid), 'read');
   return query select v.* from tasker._verify_messages(v_from, v_to) v where tasker._may(tasker._checked_namespace(v.task_uuid), 'read');
   return query select v.* from tasker._verify_pauses(v_from, v_to) v where tasker._may(tasker._checked_namespace(v.task_uuid), 'read');
   return query select v.* from tasker._verify_history(v_from, v_to) v where tasker._may(tasker._checked_namespace(v.task_uuid), 'read');

@@ -97,6 +97,7 @@ begin
   return query select e.name, e.ok, e.detail from tasker._domain_events_health(tasker._now()) e;
   return query select s.name, s.ok, s.detail from tasker._statistics_health() s;
   return query select 'schedules', s.ok, s.detail from tasker._schedules_health(tasker._now()) s;
+  return query select 'timers', t.ok, t.detail from tasker._timers_health(tasker._now()) t;
   return query select 'maintenance', m.ok, m.detail from tasker._maintenance_health(tasker._now()) m;
 end
 $function$;

@@ -28,15 +28,16 @@ do $grants$
 declare
   v_reader constant text[] := array['list_templates', 'get_template', 'validate_template', 'get_task', 'list_tasks', 'list_steps', 'get_step',
     'task_history', 'step_history', 'task_graph', 'list_compensations', 'queue_stats', 'health', 'version',
-    'explain_task', 'list_workers', 'list_namespaces', 'statistics', 'slowest_steps', 'slowest_tasks', 'list_schedules', 'list_subscriptions'];
+    'explain_task', 'list_workers', 'list_namespaces', 'statistics', 'slowest_steps', 'slowest_tasks', 'list_schedules', 'list_subscriptions', 'list_signals'];
   v_client constant text[] := array['create_task', 'create_tasks', 'get_task', 'list_tasks', 'list_steps', 'get_step', 'task_history', 'step_history',
-    'task_graph', 'list_compensations', 'list_templates', 'get_template', 'validate_template', 'health', 'version', 'explain_task'];
+    'task_graph', 'list_compensations', 'list_templates', 'get_template', 'validate_template', 'health', 'version', 'explain_task',
+    'send_signal', 'list_signals'];
   v_worker constant text[] := array['claim_steps', 'finish_steps', 'complete_step', 'fail_step', 'extend_leases', 'save_checkpoint', 'get_dependency_results', 'register_worker', 'worker_heartbeat',
     'work_due_in_ms', 'health', 'version', 'subscribe_domain_events', 'claim_domain_events', 'finish_domain_events'];
   v_followers constant text[] := array['list_events', 'end_of_events', 'list_domain_events'];
   v_investigators constant text[] := array['list_dead_letters', 'get_dead_letter', 'dead_letter_stats', 'stale_tasks'];
   v_operator constant text[] := v_followers || v_investigators || array['open_dead_letter', 'resolve_dead_letter'] || v_reader ||
-    array['create_task', 'create_tasks', 'cancel_task', 'reset_step', 'complete_step_manually',
+    array['create_task', 'create_tasks', 'send_signal', 'cancel_task', 'reset_step', 'complete_step_manually',
     'resolve_step', 'rerun_task', 'apply_to_tasks', 'list_bulk_jobs', 'cancel_bulk_job', 'run_maintenance', 'verify',
     'list_due_jobs', 'run_maintenance_job', 'create_schedule', 'pause_schedule', 'resume_schedule', 'delete_schedule', 'backfill_schedule', 'run_sql_step', 'needs_sql_runners',
     'pause_task', 'resume_task', 'pause_namespace', 'resume_namespace', 'retire_worker', 'unsubscribe_domain_events', 'redeliver_domain_event'];

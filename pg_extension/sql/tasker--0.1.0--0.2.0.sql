@@ -57,6 +57,39 @@ begin
 end
 $indexes$;
 
+alter type tasker._task_change add attribute waiting_engine integer;
+alter type tasker.task add attribute parent_task_uuid uuid, add attribute parent_step_uuid uuid;
+alter type tasker.step add attribute child_task_uuid uuid;
+
+create table tasker.timers (
+  due_at timestamptz not null,
+  step_uuid uuid not null,
+  constraint timers_pkey primary key (due_at, step_uuid)
+);
+comment on table tasker.timers is 'Steps that wait for a time: timers, and signals that are not waited for without an end. A table of its own: an index on steps would make every change of one dearer.';
+-- a step that doesn't wait any more; until when one waits
+create unique index timers_step_idx on tasker.timers (step_uuid);
+
+create table tasker.signals (
+  task_uuid uuid not null,
+  name text not null,
+  payload jsonb not null,
+  sent_at timestamptz not null,
+  sent_by text not null,
+  constraint signals_pkey primary key (task_uuid, name)
+);
+comment on table tasker.signals is 'Signals that were sent to tasks, whether a step has taken them or not; each once. A rerun forgets those of the steps that it runs anew.';
+
+create table tasker.child_tasks (
+  task_uuid uuid not null constraint child_tasks_pkey primary key,
+  parent_step_uuid uuid not null,
+  attempt integer not null,
+  depth integer not null
+);
+comment on table tasker.child_tasks is 'Tasks that a step of another task has started, in which attempt of it, and how deep they are nested: 1 for a child of a task that has no parent.';
+-- the child of a step
+create index child_tasks_parent_idx on tasker.child_tasks (parent_step_uuid);
+
 create table tasker.statistics_cursors (
   incarnation text not null constraint statistics_cursors_pkey primary key,
   folded_seq bigint not null,
@@ -353,7 +386,7 @@ comment on type tasker.dependency_result is 'What became of a step that another 
 
 comment on type tasker.explanation is
   'Why a step does not go on. reason is a word that programs can rely on: running, lease_ended, queued, no_worker, retry, dependency, limit, compensation, blocked, failed, evaluation, scheduled, '
-  'task_paused, namespace_paused. until is the next time at which something happens by itself.';
+  'signal, timer, child, task_paused, namespace_paused. until is the next time at which something happens by itself.';
 
 comment on table tasker.maintenance_cursors is 'How far the job of maintenance that walks over tasks has come, and when a round of maintenance last ended.';
 
@@ -374,7 +407,7 @@ declare
   v_name text;
 begin
   foreach v_name in array array['maintenance_found', 'namespace_grants', 'statistics_cursors', 'statistics_buckets', 'slowest_runs', 'state_counts', 'schedules', 'domain_events',
-    'event_subscriptions', 'sql_namespaces', 'sql_runs'] loop
+    'event_subscriptions', 'sql_namespaces', 'sql_runs', 'timers', 'signals', 'child_tasks'] loop
     perform pg_catalog.pg_extension_config_dump(pg_catalog.format('tasker.%I', v_name)::pg_catalog.regclass, '');
     -- The row types are closed when partitions are made, as those of a fresh install are.
     execute pg_catalog.format('revoke all on table tasker.%I from public', v_name);

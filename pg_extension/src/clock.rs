@@ -7,6 +7,7 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{pg_extern, pg_sys};
 
 use crate::error::Error;
+use crate::keys::MICROSECONDS_FROM_1970_TO_2000;
 
 thread_local! {
     /// The time a test has set for this session, in microseconds since 2000.
@@ -39,4 +40,9 @@ fn _next_xid() -> i64 {
     // SAFETY: reads a counter under PostgreSQL's own lock.
     let next = unsafe { pg_sys::ReadNextFullTransactionId() };
     next.value.cast_signed()
+}
+
+/// A time that is counted in microseconds since 1970, as PostgreSQL counts.
+pub(crate) const fn of_unix(microseconds: i64) -> pg_sys::TimestampTz {
+    microseconds - MICROSECONDS_FROM_1970_TO_2000
 }

@@ -176,7 +176,7 @@ impl Kept {
     pub(crate) fn result_schema(&self, number: i32) -> Result<Option<Rc<Schema>>, Error> {
         let place = self.place(number)?;
         // What stands for its instances has no result of its own: theirs are checked.
-        if place.is_run_by_engine() {
+        if place.instance.is_none() && place.step.details.instances().is_some() {
             return Ok(None);
         }
         let number = place.step.number as i32;

@@ -32,6 +32,8 @@ extension_sql_file!(
         engine::repair::_repair_step,
         engine::repair::_rerun_steps,
         engine::start::_start_tasks,
+        engine::waits::_fire_timers,
+        engine::waits::_end_waits,
         existence::_is_dynamic,
         existence::_definition_number,
         existence::_instance_of,
@@ -73,6 +75,7 @@ extension_sql_file!(
         queue::_queue_missing,
         queue::_queue_due_at,
         settings::_max_batch,
+        settings::_max_depth,
         settings::_partition_days,
         settings::_retention_days,
         settings::_statistics_days,
@@ -92,6 +95,10 @@ extension_sql_file!(
         states::_counts_running,
         templates::_check_template,
         templates::_compile_template,
+        waits::_signal_steps,
+        waits::_wait_of,
+        waits::_signal_problem,
+        waits::_child_of,
     ]
 );
 extension_sql_file!("../../sql/030_types.sql", requires = ["020_tables"]);
@@ -108,7 +115,11 @@ extension_sql_file!(
 );
 extension_sql_file!(
     "../../sql/300_create.sql",
-    requires = ["200_templates", engine::create::_create_tasks]
+    requires = [
+        "200_templates",
+        engine::create::_create_tasks,
+        engine::create::_create_children
+    ]
 );
 extension_sql_file!("../../sql/400_failures.sql", requires = ["300_create"]);
 extension_sql_file!(
@@ -138,7 +149,8 @@ extension_sql_file!(
 extension_sql_file!("../../sql/603_repair.sql", requires = ["600_cancel"]);
 extension_sql_file!("../../sql/605_pauses.sql", requires = ["603_repair"]);
 extension_sql_file!("../../sql/607_existence.sql", requires = ["605_pauses"]);
-extension_sql_file!("../../sql/610_read_tasks.sql", requires = ["607_existence"]);
+extension_sql_file!("../../sql/608_waits.sql", requires = ["607_existence"]);
+extension_sql_file!("../../sql/610_read_tasks.sql", requires = ["608_waits"]);
 extension_sql_file!(
     "../../sql/620_read_history.sql",
     requires = ["610_read_tasks"]
@@ -183,7 +195,8 @@ extension_sql_file!(
     ]
 );
 extension_sql_file!("../../sql/690_bulk.sql", requires = ["687_sql_steps"]);
-extension_sql_file!("../../sql/700_maintenance.sql", requires = ["690_bulk"]);
+extension_sql_file!("../../sql/695_children.sql", requires = ["690_bulk"]);
+extension_sql_file!("../../sql/700_maintenance.sql", requires = ["695_children"]);
 extension_sql_file!(
     "../../sql/705_lifecycle.sql",
     requires = ["700_maintenance"]

@@ -8,7 +8,7 @@ use tasker_rules::key;
 use crate::error::Error;
 
 /// PostgreSQL counts from 2000, UUIDv7 from 1970.
-const MICROSECONDS_FROM_1970_TO_2000: i64 = 946_684_800_000_000;
+pub(crate) const MICROSECONDS_FROM_1970_TO_2000: i64 = 946_684_800_000_000;
 /// 7,999 years; 48 bits of milliseconds reach further.
 const MICROSECONDS_FROM_2000_TO_9999: i64 = 252_423_993_600_000_000;
 
@@ -73,13 +73,18 @@ fn random_bits() -> u64 {
     u64::from_ne_bytes(bytes)
 }
 
-/// Keys for new tasks, made at one time and in rising order.
-pub(crate) fn new_tasks(count: usize, at: pg_sys::TimestampTz) -> Result<Vec<u128>, Error> {
+/// Keys for new tasks, made at one time and in rising order. Those of child tasks are marked.
+pub(crate) fn new_tasks(
+    count: usize,
+    at: pg_sys::TimestampTz,
+    are_children: bool,
+) -> Result<Vec<u128>, Error> {
     let microseconds = unix_microseconds(at)?;
     // RFC 9562, section 6.2, method 3: the fraction of the millisecond in 12 bits.
     let fraction = ((microseconds % 1000) * 4096 / 1000) as u16;
     let mut keys: Vec<u128> = (0..count)
         .map(|_| key::task_key(microseconds / 1000, fraction, random_bits()))
+        .map(|task| key::marked(task, are_children))
         .collect();
     keys.sort_unstable();
     Ok(keys)
@@ -88,7 +93,7 @@ pub(crate) fn new_tasks(count: usize, at: pg_sys::TimestampTz) -> Result<Vec<u12
 /// Keys for new tasks, made at one time and in rising order.
 #[pg_extern(volatile, parallel_unsafe)]
 fn _task_uuids(count: i32, at: TimestampWithTimeZone) -> Result<Vec<Uuid>, ErrorReport> {
-    let keys = new_tasks(usize::try_from(count).unwrap_or(0), at.into())?;
+    let keys = new_tasks(usize::try_from(count).unwrap_or(0), at.into(), false)?;
     Ok(keys.into_iter().map(uuid).collect())
 }
 

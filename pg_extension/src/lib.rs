@@ -36,6 +36,7 @@ mod statements;
 mod states;
 mod templates;
 mod values;
+mod waits;
 
 pgrx::pg_module_magic!();
 

@@ -34,6 +34,14 @@ fn problem(schema: &Schema, payload: &str) -> Option<String> {
     )
 }
 
+/// What is wrong with a payload for a schema that is read for this once.
+pub(crate) fn violation_of(schema: &Value, payload: Json) -> Result<Option<String>, Error> {
+    match Schema::compile(schema) {
+        Ok(schema) => Ok(problem(&schema, &payload.to_text())),
+        Err(error) => Ok(Some(error.to_string())),
+    }
+}
+
 /// What is wrong with a task's context; `None` when it satisfies its template's `input_schema`.
 pub(crate) fn context_violation(kept: &Kept, context: Json) -> Result<Option<String>, Error> {
     Ok(kept

@@ -25,6 +25,9 @@ static MAX_BATCH: GucSetting<i32> = GucSetting::<i32>::new(10_000);
 /// `tasker.max_instances`: the most instances of one step in a task. 1,000,000: what the numbers of a task's steps leave room for; steps that share a task share that room.
 static MAX_INSTANCES: GucSetting<i32> = GucSetting::<i32>::new(1_000_000);
 
+/// `tasker.max_depth`: how deep tasks that start tasks may be nested. 1,000: beyond it, one that starts itself is a mistake.
+static MAX_DEPTH: GucSetting<i32> = GucSetting::<i32>::new(1000);
+
 /// `tasker.partition_days`: how many days of tasks share a partition. 7: with a month kept that is five partitions and the next; for years, set more days, so that sixteen are not
 /// exceeded.
 static PARTITION_DAYS: GucSetting<i32> = GucSetting::<i32>::new(7);
@@ -137,6 +140,16 @@ pub(crate) fn define() {
         &MAX_INSTANCES,
         1,
         1_048_575,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"tasker.max_depth",
+        c"How deep tasks that start tasks may be nested.",
+        c"A step that would start a deeper one fails with TK022.",
+        &MAX_DEPTH,
+        1,
+        1_000_000,
         GucContext::Suset,
         GucFlags::default(),
     );
@@ -411,6 +424,12 @@ pub(crate) fn limits() -> tasker_rules::template::Limits {
     tasker_rules::template::Limits {
         max_steps: MAX_TEMPLATE_STEPS.get().max(1) as usize,
     }
+}
+
+/// The setting `tasker.max_depth`.
+#[pg_extern(stable, parallel_safe)]
+fn _max_depth() -> i32 {
+    MAX_DEPTH.get().max(1)
 }
 
 /// The setting `tasker.max_batch`.

@@ -183,7 +183,7 @@ fn accepted(
         serde_json::to_value(compiled).ok().map(JsonB),
         Some(content.finalize().to_vec()),
         Some(compiled.steps.len() as i32),
-        Some(compiled.first_steps().count() as i32),
+        Some(compiled.first_for_workers() as i32),
         Some(JsonB(Value::Object(defaults))),
         Some(template.input_schema.is_some()),
         Some(template.identity.strategy.as_str().to_owned()),

@@ -43,6 +43,25 @@ pub fn task_key(unix_ms: u64, sub_ms_fraction: u16, random: u64) -> u128 {
     time | VERSION | fraction | VARIANT | random
 }
 
+/// The bit of a key that tells a child task from any other. Keys made before there were child tasks have it by chance.
+const CHILD: u128 = 1 << 61;
+
+/// The key of a task that has a parent, or of one that has none.
+#[must_use]
+pub fn marked(task: u128, is_child: bool) -> u128 {
+    if is_child {
+        task | CHILD
+    } else {
+        task & !CHILD
+    }
+}
+
+/// Whether a task may have a parent; most that have none are told by their key.
+#[must_use]
+pub fn may_be_child(task: u128) -> bool {
+    task & CHILD != 0
+}
+
 /// Text that sorts, byte by byte (collation "C"), as versions do by semver.org 2.0.0, section 11: by number where parts
 /// are numbers, pre-releases before their release. Versions of equal rank (`1.0` and `1.0.0`, or other build metadata)
 /// sort by their text, so that the order is total.

@@ -11,7 +11,7 @@
 //! - [`cron`]: cron expressions, and the moments they name in a time zone
 //! - [`rounds`]: which jobs of maintenance failed, and when each is tried again
 //! - [`histogram`]: durations counted in bins, and their percentiles
-//! - [`schema`]: JSON Schemas of contexts and results
+//! - [`schema`]: JSON Schemas of contexts and results; [`instant`]: times in results
 //! - [`key`]: the keys of tasks and steps, and the sort key of versions
 //! - [`privilege`]: what a role may do in which namespace
 //! - [`sql_handler`]: handlers that are functions of the database
@@ -29,6 +29,7 @@ pub mod finding;
 pub mod graph;
 pub mod histogram;
 pub mod history;
+pub mod instant;
 pub mod key;
 pub mod payload;
 pub mod privilege;

@@ -3,18 +3,9 @@
 
 use std::path::Path;
 
-use tasker_rules::finding::{Finding, FindingCode};
+use tasker_rules::finding::Finding;
 use tasker_rules::graph;
 use tasker_rules::template::{Limits, Source, canonical, check};
-
-/// Which of the examples have steps of types that are not built.
-const NOT_BUILT: &[&str] = &[
-    "conditional_approval",
-    "csv_batch",
-    "human_approval",
-    "reminder",
-    "thumbnail_map",
-];
 
 fn examples() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/templates");
@@ -38,11 +29,8 @@ fn examples() -> Vec<(String, String)> {
 }
 
 #[test]
-fn examples_with_standard_steps_check_clean_and_compile() {
-    for (name, text) in examples()
-        .into_iter()
-        .filter(|(name, _)| !NOT_BUILT.contains(&name.as_str()))
-    {
+fn examples_check_clean_and_compile() {
+    for (name, text) in examples() {
         let checked = check(Source::Yaml(&text), None, &Limits::default());
         assert!(
             !checked.findings.iter().any(Finding::is_error),
@@ -53,29 +41,6 @@ fn examples_with_standard_steps_check_clean_and_compile() {
         let compiled = graph::compile(&template).unwrap();
         assert_eq!(compiled.name, name);
         assert_eq!(compiled.steps.len(), template.steps.len());
-    }
-}
-
-#[test]
-fn examples_with_other_steps_are_refused_for_their_type_only() {
-    for (name, text) in examples()
-        .into_iter()
-        .filter(|(name, _)| NOT_BUILT.contains(&name.as_str()))
-    {
-        let checked = check(Source::Yaml(&text), None, &Limits::default());
-        let errors: Vec<_> = checked
-            .findings
-            .iter()
-            .filter(|finding| finding.is_error())
-            .collect();
-        assert!(!errors.is_empty(), "{name}");
-        assert!(
-            errors
-                .iter()
-                .all(|finding| finding.code == FindingCode::UnsupportedType),
-            "{name}: {errors:?}"
-        );
-        assert!(checked.template.is_none());
     }
 }
 

@@ -176,6 +176,9 @@ async fn what_can_be_registered_is_and_the_rest_is_told() -> anyhow::Result<()> 
     let text = std::fs::read_to_string(example("linear_workflow"))?;
     std::fs::write(&path, text.replace("math.square", "math.cube"))?;
     let changed = path.to_string_lossy().into_owned();
+    let path = scratch.path().join("not_built.yaml");
+    std::fs::write(&path, text.replace("math.square", "sql:math.square"))?;
+    let not_built = path.to_string_lossy().into_owned();
     let run = ctl(
         &database,
         &[
@@ -183,7 +186,7 @@ async fn what_can_be_registered_is_and_the_rest_is_told() -> anyhow::Result<()> 
             "register",
             &example("linear_workflow"),
             &changed,
-            &example("human_approval"),
+            &not_built,
         ],
     )
     .await?;

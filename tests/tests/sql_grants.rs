@@ -48,6 +48,7 @@ const GRANTS: &str = "
     list_namespace_grants   admin -        -      -      -
     list_namespaces         admin operator -      -      reader
     list_schedules          admin operator -      -      reader
+    list_signals            admin operator client -      reader
     list_steps              admin operator client -      reader
     list_subscriptions      admin operator -      -      reader
     list_tasks              admin operator client -      reader
@@ -76,6 +77,7 @@ const GRANTS: &str = "
     list_due_jobs           admin operator -      -      -
     run_sql_step            admin operator -      -      -
     needs_sql_runners       admin operator -      -      -
+    send_signal             admin operator client -      -
     set_namespace           admin -        -      -      -
     slowest_steps           admin operator -      -      reader
     slowest_tasks           admin operator -      -      reader

@@ -9,7 +9,7 @@ use tasker_tests::scenario::{failed, refusal};
 
 /// The privilege that a function asks for, and how it answers one who has none in the namespace:
 /// - `refused`: 42501, whether the namespace is there or not
-/// - `hidden`: as if what it is asked for weren't there; who may read, but not operate, is refused instead
+/// - `hidden`: as if what it is asked for weren't there; who may read, but not operate or create, is refused instead
 /// - `unseen`: so to who may only read, too
 /// - `left_out`: without what is in the namespace
 /// - `elsewhere`: the same, which is tried in `sql_namespace_sessions`: events are listed when their transaction has ended
@@ -53,6 +53,7 @@ const TABLE: &str = r#"
     list_namespace_grants   -       -        ()
     list_namespaces         read    left_out ()
     list_schedules          read    left_out ()
+    list_signals            read    hidden   ({waiting})
     list_steps              read    hidden   ({running})
     list_subscriptions      read    left_out ()
     list_tasks              read    left_out ()
@@ -82,6 +83,7 @@ const TABLE: &str = r#"
     run_maintenance_job     -       -        ('forget_answers')
     run_sql_step            -       -        ()
     needs_sql_runners       -       -        ()
+    send_signal             create  hidden   ({waiting}, 'go')
     set_namespace           operate refused  ('theirs', '{}')
     slowest_steps           read    left_out ()
     slowest_tasks           read    left_out ()
@@ -145,6 +147,11 @@ async fn fill(sql: &mut Scenario, namespace: &str) -> anyhow::Result<Keys> {
         "select tasker.subscribe_domain_events('s', '{{{namespace}}}', '{{*}}')"
     ))
     .await?;
+    sql.register(&format!(
+        "{{name: waits, namespace_name: {namespace}, version: 1.0.0, steps: [{{name: go, type: signal, signal: {{name: go}}}}]}}"
+    ))
+    .await?;
+    let waiting = sql.create(&format!("'waits', '{namespace}'")).await?;
     let claim =
         format!("select * from tasker.claim_steps('w', '{{{namespace}}}', lease => '1 day')");
     let create = format!("'one', '{namespace}'");
@@ -193,6 +200,7 @@ async fn fill(sql: &mut Scenario, namespace: &str) -> anyhow::Result<Keys> {
         ("running", running),
         ("held", held),
         ("paused", paused),
+        ("waiting", waiting),
         ("job", job),
     ]
     .into_iter()
@@ -357,7 +365,11 @@ async fn each_function_asks_for_the_privilege_that_the_table_says() -> anyhow::R
                     assert!(is_refused, "{what}");
                     assert_eq!(answered, of_nothing, "{what}");
                 }
-                "hidden" if line.privilege == "operate" && granted == "read" => {
+                "hidden"
+                    if line.privilege != "read"
+                        && line.privilege != "work"
+                        && includes(granted, "read") =>
+                {
                     assert!(is_refused, "{what}");
                 }
                 "hidden" | "unseen" => assert_eq!(answered, of_nothing, "{what}"),

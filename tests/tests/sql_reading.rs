@@ -147,7 +147,7 @@ async fn steps_are_listed_with_all_their_columns() -> anyhow::Result<()> {
     let wanted = json!({"step_uuid": b["step_uuid"], "task_uuid": task, "name": "b", "type": "standard", "instance": null, "state": "pending", "attempt": 0,
         "attempts_used": 0, "max_attempts": 3, "handler": b["handler"], "inputs": null, "result": null, "error": null, "checkpoint": null, "worker_id": null,
         "lease_expires_at": null, "retry_at": null, "remaining_dependencies": 1, "dependencies": ["a"], "created_at": "2030-01-01T00:00:00+00:00",
-        "enqueued_at": null, "started_at": null, "finished_at": null});
+        "enqueued_at": null, "started_at": null, "finished_at": null, "child_task_uuid": null});
     assert_eq!(*b, wanted);
     assert_eq!(b["handler"]["callable"], "t.b");
     assert_eq!(

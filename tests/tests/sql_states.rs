@@ -10,18 +10,12 @@ use tasker_tests::scenario::{done, failed, given_back, key};
 /// `from event to`.
 type Transitions = BTreeSet<String>;
 
-/// What no function causes yet: signals, timers and children, a start that can't go on, and an instance that fails its siblings come with their step types.
+/// What no function causes yet: a start that can't go on, and an instance that fails its siblings.
 const STEPS_LATER: &[&str] = &["error cancel cancelled"];
 const TASKS_LATER: &[&str] = &[
-    "initializing no_dependencies_ready waiting_for_dependencies",
     "enqueuing_steps enqueue_failed error",
-    "evaluating_results no_dependencies_ready waiting_for_dependencies",
-    "waiting_for_dependencies dependencies_ready evaluating_results",
-    "waiting_for_dependencies step_repaired evaluating_results",
+    // A task of which a retry is due waits for that, whatever else it waits for.
     "waiting_for_dependencies retry_ready enqueuing_steps",
-    "waiting_for_retry dependencies_ready evaluating_results",
-    "waiting_for_dependencies cancel cancelled",
-    "waiting_for_dependencies timed_out error",
     // A template has one step at least.
     "initializing no_steps_found complete",
     // No clock runs in these.
@@ -32,7 +26,7 @@ const TASKS_LATER: &[&str] = &[
 /// States that a task only passes through inside a transaction: nobody meets it there.
 const PASSED_THROUGH: [&str; 3] = ["initializing", "enqueuing_steps", "evaluating_results"];
 
-const TEMPLATES: [&str; 5] = [
+const TEMPLATES: [&str; 7] = [
     "{name: one, version: 1.0.0, steps: [{name: a, handler: {callable: t.a}, result_schema: {type: object},
        retry: {max_attempts: 2, backoff: linear, backoff_base_ms: 1000, jitter: 0}}, {name: b, handler: {callable: t.b}, dependencies: [a]}]}",
     "{name: two, version: 1.0.0, steps: [{name: a, handler: {callable: t.a}, retry: {max_attempts: 1}}, {name: b, handler: {callable: t.b}}]}",
@@ -41,6 +35,10 @@ const TEMPLATES: [&str; 5] = [
        retry: {max_attempts: 2, backoff: linear, backoff_base_ms: 1000, jitter: 0}}]}",
     "{name: brief, version: 1.0.0, lifecycle: {max_duration_seconds: 60}, steps: [{name: a, handler: {callable: t.a},
        retry: {max_attempts: 2, backoff: linear, backoff_base_ms: 100000, jitter: 0}}, {name: b, handler: {callable: t.b}, dependencies: [a]}]}",
+    "{name: nap, version: 1.0.0, lifecycle: {max_waiting_for_dependencies_seconds: 600}, steps: [{name: s, type: timer, delay_seconds: 60}, {name: a, handler: {callable: t.a}, dependencies: [s]},
+       {name: go, type: signal, signal: {name: go}, dependencies: [a]}]}",
+    "{name: aside, version: 1.0.0, steps: [{name: a, handler: {callable: t.a}, retry: {max_attempts: 2, backoff: linear, backoff_base_ms: 100000, max_backoff_ms: 100000, jitter: 0}},
+       {name: s, type: timer, delay_seconds: 60}, {name: b, handler: {callable: t.b}, dependencies: [s]}]}",
 ];
 
 fn machine<S: Copy + 'static, E: Copy + 'static>(
@@ -284,6 +282,39 @@ async fn time_out(sql: &mut Scenario) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What becomes of tasks that wait inside the engine.
+async fn wait(sql: &mut Scenario) -> anyhow::Result<()> {
+    let now: i64 = sql
+        .value("select (extract(epoch from tasker._now() - timestamptz '2030-01-01 00:00:00+00') * 1000)::bigint")
+        .await?;
+    let going_on = sql.create("'nap'").await?;
+    let cancelled = sql.create("'nap'").await?;
+    let (aside, step) = claimed(sql, "aside").await?;
+    sql.fail(&step, json!({"message": "m"})).await?;
+    let repaired = sql.create("'nap'").await?;
+    sql.run(&format!("select tasker.cancel_task('{cancelled}')"))
+        .await?;
+    sql.run(&format!(
+        "select tasker.resolve_step(step_uuid) from tasker.list_steps('{repaired}') where name = 's'"
+    ))
+    .await?;
+    sql.clock(now + 60_000).await?;
+    sql.run("select count(*) from tasker.run_maintenance(10000)")
+        .await?;
+    assert_eq!(sql.task_state(&aside).await?, "steps_in_process");
+    for step in sql.claim("w", 1000).await? {
+        if step["task_uuid"] == going_on.as_str() {
+            sql.complete(&step, json!({})).await?;
+        }
+    }
+    assert_eq!(sql.task_state(&going_on).await?, "waiting_for_dependencies");
+    sql.clock(now + 700_000).await?;
+    sql.run("select count(*) from tasker.run_maintenance(10000)")
+        .await?;
+    assert_eq!(sql.task_state(&going_on).await?, "error");
+    Ok(())
+}
+
 /// The transitions in the histories of all tasks.
 async fn reached(sql: &mut Scenario, histories: &str) -> anyhow::Result<Transitions> {
     let found: Vec<String> = sql
@@ -304,6 +335,7 @@ async fn every_transition_of_both_machines_is_reached_and_no_other() -> anyhow::
     work(&mut sql).await?;
     end_tasks(&mut sql).await?;
     time_out(&mut sql).await?;
+    wait(&mut sql).await?;
     sql.verify().await?;
 
     let steps = reached(

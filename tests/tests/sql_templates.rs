@@ -187,30 +187,8 @@ async fn malformed_yaml_is_told_with_line_and_column() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn step_types_that_are_not_built_are_refused_by_name() -> anyhow::Result<()> {
+async fn handlers_that_are_not_built_are_refused_by_name() -> anyhow::Result<()> {
     let mut sql = Scenario::new().await?;
-    for step_type in [
-        "decision",
-        "deferred_convergence",
-        "batchable",
-        "batch_worker",
-        "map",
-        "signal",
-        "timer",
-        "task",
-    ] {
-        let told = findings(
-            &mut sql,
-            &with_steps(&format!(
-                "{{name: a, type: {step_type}, handler: {{callable: x}}}}"
-            )),
-        )
-        .await?;
-        assert!(
-            codes(&told).contains(&"UNSUPPORTED_TYPE"),
-            "{step_type}: {told:?}"
-        );
-    }
     let told = findings(
         &mut sql,
         &with_steps("{name: a, type: decision, handler: {callable: 'sql:s.f'}}"),

@@ -12,13 +12,14 @@ macro_rules! examples {
 }
 
 /// All of them, by name; those that use a step type that isn't built yet are left out when they are registered.
-const EXAMPLES: [(&str, &str); 14] = examples![
+const EXAMPLES: [(&str, &str); 15] = examples![
     "complex_dag",
     "conditional_approval",
     "csv_batch",
     "data_pipeline",
     "diamond_workflow",
     "failures",
+    "fulfil_with_payment",
     "hierarchical_tree",
     "human_approval",
     "linear_workflow",

@@ -127,13 +127,36 @@ fn _create_tasks(
     now: TimestampWithTimeZone,
     actor: &str,
 ) -> Result<Option<AnyElement>, ErrorReport> {
+    created(requests, now, actor, false)
+}
+
+/// Creates tasks that have a parent; the caller notes which.
+#[pg_extern(
+    requires = ["030_types"],
+    sql = r#"CREATE FUNCTION "_create_children"("requests" jsonb, "now" timestamptz, "actor" text) RETURNS tasker._created
+LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', '@FUNCTION_NAME@';"#
+)]
+fn _create_children(
+    requests: AnyElement,
+    now: TimestampWithTimeZone,
+    actor: &str,
+) -> Result<Option<AnyElement>, ErrorReport> {
+    created(requests, now, actor, true)
+}
+
+fn created(
+    requests: AnyElement,
+    now: TimestampWithTimeZone,
+    actor: &str,
+    are_children: bool,
+) -> Result<Option<AnyElement>, ErrorReport> {
     let answer = session(|session| {
         let call = Call {
             session,
             now: now.into(),
             actor,
         };
-        let made = create(&call, Json::of_datum(requests.datum()));
+        let made = create(&call, Json::of_datum(requests.datum()), are_children);
         let (made, refused) = values::or_refused(made)?;
         let (tasks, created): (Vec<u128>, Vec<bool>) = made.unwrap_or_default().into_iter().unzip();
         let fields = [
@@ -147,7 +170,7 @@ fn _create_tasks(
 }
 
 /// The task of each request, and whether it is new.
-fn create(call: &Call, requests: Json) -> Result<Vec<(u128, bool)>, Error> {
+fn create(call: &Call, requests: Json, are_children: bool) -> Result<Vec<(u128, bool)>, Error> {
     let requests = requests::read(call.session, requests)?;
     if requests.is_empty() {
         return Ok(Vec::new());
@@ -165,7 +188,7 @@ fn create(call: &Call, requests: Json) -> Result<Vec<(u128, bool)>, Error> {
             entry.insert(resolve(call.session, wanted)?);
         }
     }
-    let new_keys = keys::new_tasks(requests.len(), call.now)?;
+    let new_keys = keys::new_tasks(requests.len(), call.now, are_children)?;
     let mut tasks = Vec::with_capacity(requests.len());
     for ((ordinal, request), &key) in (1..).zip(&requests).zip(&new_keys) {
         let wanted = (
@@ -365,15 +388,15 @@ fn schedule(call: &Call, tasks: &[Task]) -> Result<(), Error> {
 
 fn insert_rows(call: &Call, partition: &Partition, tasks: &[Task]) -> Result<(), Error> {
     let roots = |task: &Task| {
-        i32::try_from(task.template.kept.template.first_steps().count()).unwrap_or(i32::MAX)
+        i32::try_from(task.template.kept.template.first_for_workers()).unwrap_or(i32::MAX)
     };
     let rows = tasks.iter().map(|task| {
         let request = task.request;
         let starts = task.start == Start::Now;
-        let state = match task {
-            _ if !starts => "pending",
-            task if task.template.kept.template.steps.is_empty() => "complete",
-            _ => "steps_in_process",
+        let state = if starts {
+            start::state_of(&task.template.kept).as_str()
+        } else {
+            "pending"
         };
         let optional = |value: &Option<String>| value.as_deref().and_then(text);
         [

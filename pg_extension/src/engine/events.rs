@@ -166,7 +166,7 @@ fn send(call: &Call, ended: &[Ended]) -> Result<(), Error> {
     }
     let steps = events.iter().map(|event| event.ended.row.key);
     let facts = graphs::facts(call.session, steps)?;
-    let ids = keys::new_tasks(events.len(), call.now)?;
+    let ids = keys::new_tasks(events.len(), call.now, false)?;
     let mut rows = Vec::with_capacity(events.len());
     for (event, id) in events.iter().zip(ids) {
         let row = event.ended.row;

@@ -11,7 +11,7 @@ use tasker_rules::step_state::{StepEvent, StepState};
 
 use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement};
-use super::{Call, changes, messages, refusable};
+use super::{Call, changes, messages, refusable, waits};
 use crate::error::Error;
 use crate::keys;
 use crate::values::Json;
@@ -246,6 +246,7 @@ fn _cancel_steps(
             })
             .collect();
         changes::write(call, changes, None)?;
+        waits::end(call, &rows)?;
         messages::release(call, &released)?;
         Ok(())
     })

@@ -372,6 +372,11 @@ fn judge(outcome: &Outcome, row: Option<&StepRow>, is_first: bool) -> Judgement 
             Some("TK002"),
             Some("step not found".to_owned()),
         ),
+        (Ok(_), Some(row)) if row.waits_in_engine() => (
+            Verdict::Lost,
+            Some("TK011"),
+            Some("no worker runs the step: it waits inside the engine".to_owned()),
+        ),
         (Ok(said), Some(row)) => {
             let verdict = verdict::judge(
                 standing(said, row, outcome.result),

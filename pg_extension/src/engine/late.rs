@@ -13,7 +13,7 @@ use super::changes::{self, Change};
 use super::instances::{self, Plan};
 use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement, Work};
-use super::{Call, Taker, branches, compensation};
+use super::{Call, Taker, branches, compensation, waits};
 use crate::compiled::Kept;
 use crate::error::Error;
 
@@ -59,8 +59,11 @@ impl Due {
                 .kept
                 .template
                 .place(number_of(key))
-                .is_some_and(|place| {
-                    place.is_run_by_engine() || place.step.details == Details::Convergence
+                .is_some_and(|place| match place.step.details {
+                    // It begins to wait, whatever comes.
+                    Details::Timer(_) | Details::Child(_) => false,
+                    Details::Convergence => true,
+                    _ => place.is_run_by_engine(),
                 })
     }
 }
@@ -209,6 +212,7 @@ fn settle_batch(
     let rows = rows::read(call.session, batch.keys().copied().collect(), Locking::Wait)?;
     let mut cut_off = Vec::new();
     let mut settlements = Vec::new();
+    let mut waiting = Vec::new();
     let mut decrements = BTreeMap::new();
     for row in &rows {
         // What is cut off already stays so.
@@ -228,13 +232,22 @@ fn settle_batch(
                 ..Change::as_it_is(row)
             });
             work.late.cut_off_behind(row, place);
-        } else if place.is_run_by_engine() && is_pending {
+        } else if place.step.details.is_waited_for() && settle::becomes_ready(row, due.decrement) {
+            waiting.push(StepRow {
+                remaining: 0,
+                ..row.clone()
+            });
+        } else if place.step.details.instances().is_some() && place.instance.is_none() && is_pending
+        {
             settlements.extend(instances::go_on(call, row, place, due, &mut work.late)?);
         } else if due.decrement != 0 || settle::becomes_ready(row, 0) {
             decrements.insert(row.key, due.decrement);
         }
     }
     changes::write(call, cut_off, None)?;
+    if !waiting.is_empty() {
+        settlements.extend(waits::begin(call, &waiting, &mut work.deltas)?);
+    }
     let rest = taker.map(|taker| Taker {
         limit: taker.limit - work.handed_over.len(),
         ..*taker

@@ -19,7 +19,9 @@ use super::messages::{self, Sent};
 use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement, Work};
 use super::tasks::{self, Delta};
-use super::{Call, branches, compensation, finish, graphs, instances, late, refusable};
+use super::{
+    Call, branches, compensation, finish, graphs, instances, late, refusable, waits,
+};
 use crate::error::Error;
 use crate::payloads;
 use crate::values::Json;
@@ -151,7 +153,7 @@ fn reset(
         let stands_for = match (place.instance, other.place()?.instance) {
             _ if other.key == row.key => true,
             (None, Some(_)) => {
-                place.is_run_by_engine() && other.step()?.number == place.step.number
+                stands_for_instances(place) && other.step()?.number == place.step.number
             }
             (Some(_), None) => other.step()?.number == place.step.number,
             _ => false,
@@ -180,6 +182,10 @@ fn reset(
     begin_anew(call, &anew, Vec::new(), &mut work)?;
     late::settle(call, &mut work, None)?;
     tasks::advance(call, &work.deltas)
+}
+
+fn stands_for_instances(place: Place<'_>) -> bool {
+    place.instance.is_none() && place.step.details.instances().is_some()
 }
 
 fn failed_among(anew: &[Anew]) -> i32 {
@@ -249,7 +255,7 @@ fn rerun(
             // It is let go when it is made anew.
             _ if !place.is_of_template() && is_chosen => 1,
             _ if !place.is_of_template() => row.remaining,
-            None if place.is_run_by_engine() && !is_chosen && instances::has_any(call, row)? => {
+            None if stands_for_instances(place) && !is_chosen && instances::has_any(call, row)? => {
                 row.remaining
             }
             _ => remaining(row, place.step, &stands),
@@ -274,8 +280,10 @@ fn rerun(
                 ..Change::as_it_is(row)
             });
         }
-        if is_chosen && place.is_run_by_engine() {
+        if is_chosen && stands_for_instances(place) {
             instances::forget(call, row)?;
+        } else if runs_anew && place.is_run_by_engine() {
+            waits::forget(call, row)?;
         }
     }
     let mut work = Work::default();

@@ -107,6 +107,14 @@ impl StepRow {
         self.kept.place(self.number())
     }
 
+    /// Whether it is in progress without a worker: the engine waits for something.
+    pub(super) fn waits_in_engine(&self) -> bool {
+        self.state == StepState::InProgress
+            && self
+                .place()
+                .is_ok_and(|place| place.step.details.is_waited_for())
+    }
+
     /// The key of another step of its task, by its number.
     pub(super) fn key_of(&self, number: u32) -> u128 {
         step_key(self.task(), number).unwrap_or_default()

@@ -18,7 +18,7 @@ use super::late::{self, Late};
 use super::messages::{self, Released, Sent};
 use super::rows::StepRow;
 use super::tasks::{self, Delta, Deltas};
-use super::{Call, Taker, graphs, letters};
+use super::{Call, Taker, graphs, letters, waits};
 use crate::compiled::Kept;
 use crate::error::Error;
 use crate::keys;
@@ -127,6 +127,7 @@ pub(super) fn settle_into(
     events::publish(call, settlements)?;
     let decrements = late::consequences(settlements, &mut work.late)?;
     count(settlements, &mut work.deltas);
+    waits::end(call, settlements.iter().map(|settlement| &settlement.row))?;
     let handed_over = write(
         call,
         settlements,
@@ -411,8 +412,10 @@ fn count(settlements: &[Settlement], deltas: &mut Deltas) {
     } in settlements
     {
         let delta: &mut Delta = deltas.entry(row.task()).or_default();
+        let waited = row.waits_in_engine();
         delta.running +=
-            i32::from(to.counts_as_running()) - i32::from(row.state.counts_as_running());
+            i32::from(to.counts_as_running()) - i32::from(row.state.counts_as_running() && !waited);
+        delta.waiting_engine -= i32::from(waited);
         delta.waiting_retry +=
             is(*to, StepState::WaitingForRetry) - is(row.state, StepState::WaitingForRetry);
         delta.failed +=

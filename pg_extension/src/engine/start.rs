@@ -6,13 +6,15 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{Uuid, pg_extern, pg_sys};
 use tasker_rules::history::{Steps, Tasks, encode};
-use tasker_rules::key::step_key;
+use tasker_rules::key::{number_of, step_key};
 use tasker_rules::step_state::{StepEvent, StepState};
 use tasker_rules::task_state::{TaskEvent, TaskState};
 
 use super::changes::{self, Recorded};
 use super::messages::{self, Sent};
-use super::{Call, graphs, refusable, tasks};
+use super::rows::{self, Locking};
+use super::settle::Work;
+use super::{Call, graphs, late, refusable, tasks};
 use crate::compiled::{self, Kept};
 use crate::error::Error;
 use crate::keys;
@@ -31,8 +33,8 @@ pub(super) struct Starting {
 const INSERT_STEPS: Statement = Statement {
     name: "insert_steps",
     text: "insert into {} (step_uuid, template_id, state, remaining_dependencies, msg_id, created_at, enqueued_at)
-           select u.step_uuid, u.template_id, case u.remaining when 0 then 'enqueued' else 'pending' end, u.remaining, u.msg_id, $2,
-             case u.remaining when 0 then $2 end
+           select u.step_uuid, u.template_id, case when u.msg_id is null then 'pending' else 'enqueued' end, u.remaining, u.msg_id, $2,
+             case when u.msg_id is not null then $2 end
            from pg_catalog.unnest($1) u",
     rows: Some(c"_new_step"),
     parameters: &[pg_sys::TIMESTAMPTZOID],
@@ -44,39 +46,19 @@ pub(super) fn start(
     partition: &Partition,
     starting: &[Starting],
 ) -> Result<(), Error> {
-    let with_steps = encode::<Tasks>(
-        TaskState::Pending,
-        &[
-            TaskEvent::Start,
-            TaskEvent::ReadyStepsFound,
-            TaskEvent::StepsEnqueued,
-        ],
-    );
-    let without = encode::<Tasks>(
-        TaskState::Pending,
-        &[TaskEvent::Start, TaskEvent::NoStepsFound],
-    );
-    let paths: Vec<(u128, &str)> = starting
-        .iter()
-        .map(|task| {
-            (
-                task.task,
-                if task.kept.template.steps.is_empty() {
-                    without.as_str()
-                } else {
-                    with_steps.as_str()
-                },
-            )
-        })
-        .collect();
-    tasks::record(call, &partition.task_transitions, &paths)?;
-
+    record_starts(call, partition, starting)?;
     let mut sent = Vec::new();
+    let mut waiting = Vec::new();
     for task in starting {
         for step in task.kept.template.first_steps() {
+            let step_key = step_key(task.task, step.number).unwrap_or_default();
+            if step.details.is_run_by_engine() {
+                waiting.push(step_key);
+                continue;
+            }
             sent.push(Sent {
                 kept: task.kept.clone(),
-                step: step_key(task.task, step.number).unwrap_or_default(),
+                step: step_key,
                 attempt: 0,
                 handler: step.callable.clone(),
                 priority: task.priority,
@@ -106,7 +88,67 @@ pub(super) fn start(
         .collect();
     namespaces.dedup();
     namespaces.into_iter().for_each(messages::wake);
-    Ok(())
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    begin_to_wait(call, waiting)
+}
+
+/// The first rows of the history of tasks.
+fn record_starts(call: &Call, partition: &Partition, starting: &[Starting]) -> Result<(), Error> {
+    let with_steps = encode::<Tasks>(
+        TaskState::Pending,
+        &[
+            TaskEvent::Start,
+            TaskEvent::ReadyStepsFound,
+            TaskEvent::StepsEnqueued,
+        ],
+    );
+    let without = encode::<Tasks>(
+        TaskState::Pending,
+        &[TaskEvent::Start, TaskEvent::NoStepsFound],
+    );
+    let with_waits = encode::<Tasks>(
+        TaskState::Pending,
+        &[TaskEvent::Start, TaskEvent::NoDependenciesReady],
+    );
+    let paths: Vec<(u128, &str)> = starting
+        .iter()
+        .map(|task| {
+            let path = match state_of(&task.kept) {
+                TaskState::Complete => &without,
+                TaskState::WaitingForDependencies => &with_waits,
+                _ => &with_steps,
+            };
+            (task.task, path.as_str())
+        })
+        .collect();
+    tasks::record(call, &partition.task_transitions, &paths)
+}
+
+/// How a task stands when it has started.
+pub(super) fn state_of(kept: &Kept) -> TaskState {
+    if kept.template.steps.is_empty() {
+        TaskState::Complete
+    } else if kept
+        .template
+        .first_steps()
+        .all(|step| step.details.is_run_by_engine())
+    {
+        TaskState::WaitingForDependencies
+    } else {
+        TaskState::StepsInProcess
+    }
+}
+
+/// First steps that the engine runs itself; their rows are pending.
+fn begin_to_wait(call: &Call, steps: Vec<u128>) -> Result<(), Error> {
+    let mut work = Work::default();
+    for row in rows::read(call.session, steps, Locking::Held)? {
+        work.late.of(&row, number_of(row.key));
+    }
+    late::settle(call, &mut work, None)?;
+    tasks::advance(call, &work.deltas)
 }
 
 /// The ids of messages are in the order of the ready steps.
@@ -120,7 +162,7 @@ fn insert_steps(
     let mut rows = Vec::new();
     for task in starting {
         for step in &task.kept.template.steps {
-            let id = if step.initial_dependencies == 0 {
+            let id = if step.initial_dependencies == 0 && !step.details.is_run_by_engine() {
                 ids.next()
             } else {
                 None

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use pgrx::pg_sys;
 use tasker_rules::history::{Tasks, encode};
+use tasker_rules::key;
 use tasker_rules::progress::{self, Counters};
 use tasker_rules::task_state::{TaskEvent, TaskState};
 
 use super::{Call, compensation};
 use crate::compiled;
+use crate::edition;
 use crate::error::Error;
 use crate::partitions;
 use crate::statements::Statement;
@@ -19,6 +21,7 @@ use crate::values::{Value, bool, int4, text, uuid};
 pub(super) struct Delta {
     pub(super) running: i32,
     pub(super) waiting_retry: i32,
+    pub(super) waiting_engine: i32,
     pub(super) failed: i32,
     /// What set the task in motion, if it isn't a step's completion.
     pub(super) cause: Option<TaskEvent>,
@@ -29,7 +32,11 @@ pub(super) type Deltas = BTreeMap<u128, Delta>;
 
 impl Delta {
     fn changes_nothing(self) -> bool {
-        self.running == 0 && self.waiting_retry == 0 && self.failed == 0 && !self.is_repair()
+        self.running == 0
+            && self.waiting_retry == 0
+            && self.waiting_engine == 0
+            && self.failed == 0
+            && !self.is_repair()
     }
 
     /// An operator's doing, which sets a task going again that had ended, and is in its history though its state stays.
@@ -76,16 +83,34 @@ const LOCK_SKIPPING: Statement = Statement {
     parameters: &[pg_sys::UUIDARRAYOID],
 };
 
-const UPDATE: Statement = Statement {
-    name: "update_tasks",
-    text: "update {} t
-           set state = u.state, running = u.running, waiting_retry = u.waiting_retry, failed = u.failed,
+macro_rules! update_tasks {
+    ($more:literal) => {
+        concat!(
+            "update {} t
+           set state = u.state, running = u.running, waiting_retry = u.waiting_retry, failed = u.failed",
+            $more,
+            ",
              finished_at = case when u.ends then coalesce(t.finished_at, $2) end,
              error = case when u.is_repair then null else t.error end,
              paused_ms = case when u.is_repair then (extract(epoch from $2 - t.started_at) * 1000)::pg_catalog.int8 else t.paused_ms end,
              resumed_at = case when u.is_repair then $2 else t.resumed_at end
            from pg_catalog.unnest($1) u
-           where t.task_uuid = u.task_uuid",
+           where t.task_uuid = u.task_uuid"
+        )
+    };
+}
+
+const UPDATE: Statement = Statement {
+    name: "update_tasks",
+    text: update_tasks!(""),
+    rows: Some(c"_task_change"),
+    parameters: &[pg_sys::TIMESTAMPTZOID],
+};
+
+/// Where nothing waits inside the engine, its counter isn't named: 0.1.0 knows nothing of it.
+const UPDATE_WAITING: Statement = Statement {
+    name: "update_waiting_tasks",
+    text: update_tasks!(", waiting_engine = u.waiting_engine"),
     rows: Some(c"_task_change"),
     parameters: &[pg_sys::TIMESTAMPTZOID],
 };
@@ -116,7 +141,7 @@ pub(super) fn advance(call: &Call, deltas: &Deltas) -> Result<(), Error> {
         .filter(|(_, delta)| !delta.changes_nothing())
         .map(|(&task, _)| task)
         .collect();
-    let mut failed = Vec::new();
+    let (mut failed, mut ended) = (Vec::new(), Vec::new());
     for (partition, tasks) in partitions::group(call.session, changed, |&task| task)? {
         let mut ending = Vec::new();
         let mut advanced =
@@ -127,7 +152,7 @@ pub(super) fn advance(call: &Call, deltas: &Deltas) -> Result<(), Error> {
                     let counters = Counters {
                         running: row.int4(3) + delta.running,
                         waiting_retry: row.int4(4) + delta.waiting_retry,
-                        waiting_engine: row.int4(5),
+                        waiting_engine: row.int4(5) + delta.waiting_engine,
                         failed: row.int4(6) + delta.failed,
                     };
                     let from: TaskState = row.text(2).parse()?;
@@ -143,6 +168,12 @@ pub(super) fn advance(call: &Call, deltas: &Deltas) -> Result<(), Error> {
                         // A reset sets a task going again that had failed; to any other it is a repair.
                         Some(TaskEvent::Reset) if from != TaskState::Error => {
                             TaskEvent::StepRepaired
+                        }
+                        // Nothing ran: what moved it came from inside the engine.
+                        None | Some(TaskEvent::StepFailed | TaskEvent::StepCompleted)
+                            if waits(from) =>
+                        {
+                            TaskEvent::DependenciesReady
                         }
                         Some(cause) => cause,
                         None => TaskEvent::StepCompleted,
@@ -166,13 +197,22 @@ pub(super) fn advance(call: &Call, deltas: &Deltas) -> Result<(), Error> {
                 compensation::before_the_end(call, &partition, &kept, task, cause)?;
             }
         }
-        update(call, &partition.tasks, &advanced)?;
+        let has_waits = tasks.iter().any(|task| {
+            deltas
+                .get(task)
+                .is_some_and(|delta| delta.waiting_engine != 0)
+        });
+        let statement = if has_waits { &UPDATE_WAITING } else { &UPDATE };
+        update(call, statement, &partition.tasks, &advanced)?;
         let moved: Vec<(u128, &str)> = advanced
             .iter()
             .filter(|task| task.has_moved())
             .map(|task| (task.task, task.path.as_str()))
             .collect();
         record(call, &partition.task_transitions, &moved)?;
+        let ends = |task: &&Advanced| task.to.is_terminal() && task.has_moved();
+        let of_parents = advanced.iter().filter(ends).map(|task| task.task);
+        ended.extend(of_parents.filter(|&task| key::may_be_child(task)));
         failed.extend(
             advanced
                 .iter()
@@ -183,6 +223,7 @@ pub(super) fn advance(call: &Call, deltas: &Deltas) -> Result<(), Error> {
                 .map(|task| task.task),
         );
     }
+    note_ends(call, &ended)?;
     if failed.is_empty() {
         return Ok(());
     }
@@ -193,6 +234,33 @@ pub(super) fn advance(call: &Call, deltas: &Deltas) -> Result<(), Error> {
     ];
     call.session
         .run(&RECORD_FAILURES, "tasker._record_failures", &values)
+}
+
+fn waits(state: TaskState) -> bool {
+    matches!(
+        state,
+        TaskState::WaitingForDependencies | TaskState::WaitingForRetry
+    )
+}
+
+const NOTE_ENDS: Statement = Statement {
+    name: "note_ends_of_children",
+    text: "insert into {} (job, key) select 'settle_parents', c.task_uuid from pg_catalog.unnest($1) u(task_uuid) join tasker.child_tasks c on c.task_uuid = u.task_uuid
+           on conflict do nothing",
+    rows: None,
+    parameters: &[pg_sys::UUIDARRAYOID],
+};
+
+/// Notes for maintenance which child tasks have ended: their parents are other tasks, which this call doesn't wait for.
+fn note_ends(call: &Call, ended: &[u128]) -> Result<(), Error> {
+    if ended.is_empty() || edition::relation(c"child_tasks").is_none() {
+        return Ok(());
+    }
+    call.session.run(
+        &NOTE_ENDS,
+        "tasker.maintenance_found",
+        &[Value::uuids(ended)],
+    )
 }
 
 /// Writes history rows of tasks into a partition of the history.
@@ -240,7 +308,12 @@ pub(super) fn lock_without_waiting(call: &Call, mut tasks: Vec<u128>) -> Result<
     Ok(locked)
 }
 
-fn update(call: &Call, table: &str, advanced: &[Advanced]) -> Result<(), Error> {
+fn update(
+    call: &Call,
+    statement: &'static Statement,
+    table: &str,
+    advanced: &[Advanced],
+) -> Result<(), Error> {
     let rows = advanced.iter().map(|task| {
         [
             uuid(task.task),
@@ -250,8 +323,9 @@ fn update(call: &Call, table: &str, advanced: &[Advanced]) -> Result<(), Error> 
             int4(task.counters.failed),
             bool(task.to.is_terminal()),
             bool(task.is_repair),
+            int4(task.counters.waiting_engine),
         ]
     });
     let values = [Value::rows(c"_task_change", rows), Value::time(call.now)];
-    call.session.run(&UPDATE, table, &values)
+    call.session.run(statement, table, &values)
 }

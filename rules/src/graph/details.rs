@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::template::{FailureStrategy, StepTemplate, StepType};
 
@@ -38,12 +39,86 @@ pub enum Details {
         /// How its instances run.
         instances: Instances,
     },
+    /// It waits for a signal.
+    Signal(WaitedSignal),
+    /// It waits until a time.
+    Timer(Until),
+    /// It waits for a task of its own.
+    Child(Child),
     /// It undoes a step when its task ends otherwise than well.
     Compensation {
         /// The number of the step that it undoes.
         of: u32,
         /// That step is made many of: each instance is undone by itself.
         of_many: bool,
+    },
+}
+
+/// The task that a step starts and waits for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Child {
+    /// The name of its template.
+    pub template: String,
+    /// The namespace of its template.
+    pub namespace: String,
+    /// The version of its template; without it the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Where its context comes from.
+    pub context: ChildContext,
+}
+
+/// Where the context of a child task comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "snake_case")]
+pub enum ChildContext {
+    /// From its parent: the same.
+    Parent,
+    /// From the template.
+    Template {
+        /// The context.
+        value: Value,
+    },
+    /// From the result of another step.
+    Result {
+        /// That step's number.
+        source: u32,
+        /// Where it is in that result: the names of fields, from the outermost.
+        path: Vec<String>,
+    },
+}
+
+/// A signal that a step waits for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WaitedSignal {
+    /// The signal's name.
+    pub name: String,
+    /// The longest it is waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u32>,
+    /// The result when it has not come by then; without it the step fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Value>,
+    /// The JSON Schema of its payload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<Value>,
+}
+
+/// Until when a timer waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "snake_case")]
+pub enum Until {
+    /// So long from when it begins.
+    Delay {
+        /// How long.
+        seconds: u32,
+    },
+    /// A time in the result of another step.
+    Result {
+        /// That step's number.
+        source: u32,
+        /// Where the time is in that result: the names of fields, from the outermost.
+        path: Vec<String>,
     },
 }
 
@@ -95,12 +170,19 @@ impl Details {
     /// Whether the engine completes the step itself, without a worker.
     #[must_use]
     pub const fn is_run_by_engine(&self) -> bool {
-        matches!(self, Self::BatchWorker { .. } | Self::Map { .. })
+        matches!(self, Self::BatchWorker { .. } | Self::Map { .. }) || self.is_waited_for()
+    }
+
+    /// Whether the step, once it is ready, waits inside the engine: in progress, without a worker, a message or a lease.
+    #[must_use]
+    pub const fn is_waited_for(&self) -> bool {
+        matches!(self, Self::Signal(_) | Self::Timer(_) | Self::Child(_))
     }
 }
 
 /// The steps of a template while they are compiled, and the numbers of their names.
 pub(super) struct Named<'a> {
+    pub(super) namespace: &'a str,
     pub(super) steps: &'a [StepTemplate],
     pub(super) numbers: BTreeMap<&'a str, u32>,
 }
@@ -118,9 +200,10 @@ impl Named<'_> {
             },
             StepType::BatchWorker => self.batch_worker(step),
             StepType::Map => self.map(step),
-            StepType::Standard | StepType::Signal | StepType::Timer | StepType::Task => {
-                Details::Plain
-            }
+            StepType::Signal => signal(step),
+            StepType::Timer => self.timer(step),
+            StepType::Task => self.child(step),
+            StepType::Standard => Details::Plain,
         }
     }
 
@@ -158,6 +241,65 @@ impl Named<'_> {
             },
         }
     }
+
+    fn child(&self, step: &StepTemplate) -> Details {
+        let Some(task) = &step.task else {
+            return Details::Plain;
+        };
+        Details::Child(Child {
+            template: task.template.clone(),
+            namespace: task
+                .namespace
+                .clone()
+                .unwrap_or_else(|| self.namespace.to_owned()),
+            version: task.version.clone(),
+            context: match &task.context {
+                None => ChildContext::Parent,
+                Some(Value::String(reference)) => {
+                    let (source, path) = split_over(reference);
+                    ChildContext::Result {
+                        source: self.number(source),
+                        path: path.into_iter().map(str::to_owned).collect(),
+                    }
+                }
+                Some(value) => ChildContext::Template {
+                    value: value.clone(),
+                },
+            },
+        })
+    }
+
+    fn timer(&self, step: &StepTemplate) -> Details {
+        Details::Timer(match (&step.until, step.delay_seconds) {
+            (Some(until), None) => {
+                let (source, path) = split_over(until);
+                Until::Result {
+                    source: self.number(source),
+                    path: path.into_iter().map(str::to_owned).collect(),
+                }
+            }
+            (_, seconds) => Until::Delay {
+                seconds: seconds.unwrap_or_default(),
+            },
+        })
+    }
+}
+
+/// What `on_timeout` says where it is no result to go on with.
+pub(crate) const FAIL_ON_TIMEOUT: &str = "error";
+
+fn signal(step: &StepTemplate) -> Details {
+    step.signal.as_ref().map_or(Details::Plain, |signal| {
+        Details::Signal(WaitedSignal {
+            name: signal.name.clone(),
+            timeout_seconds: signal.timeout_seconds,
+            default: signal
+                .on_timeout
+                .clone()
+                .filter(|value| value != FAIL_ON_TIMEOUT),
+            schema: signal.schema.clone(),
+        })
+    })
 }
 
 /// The parts of `step.path.to.field`: the step's name, and the names of fields. Names of steps have no dot.

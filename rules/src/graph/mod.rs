@@ -11,7 +11,8 @@ pub(crate) mod edges;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-pub use details::{Details, Instances, split_over};
+pub(crate) use details::FAIL_ON_TIMEOUT;
+pub use details::{Child, ChildContext, Details, Instances, Until, WaitedSignal, split_over};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -271,6 +272,27 @@ impl CompiledTemplate {
             .filter(|step| step.initial_dependencies == 0)
     }
 
+    /// How many steps workers can claim as soon as a task is created.
+    #[must_use]
+    pub fn first_for_workers(&self) -> usize {
+        self.first_steps()
+            .filter(|step| !step.details.is_run_by_engine())
+            .count()
+    }
+
+    /// The steps that wait for a signal, by its name.
+    pub fn waiting_for(
+        &self,
+        signal: &str,
+    ) -> impl Iterator<Item = (&CompiledStep, &WaitedSignal)> {
+        self.steps
+            .iter()
+            .filter_map(move |step| match &step.details {
+                Details::Signal(waited) if waited.name == signal => Some((step, waited)),
+                _ => None,
+            })
+    }
+
     /// The steps that wait, directly or through others, for one of those that have ended: pairs of such a step and the
     /// first, by number, that it waits for. Those that have ended are not among them.
     #[must_use]
@@ -344,6 +366,7 @@ pub fn compile(template: &Template) -> Result<CompiledTemplate, Vec<Finding>> {
     }
     let numbers_of = steps.iter().map(|step| step.number);
     let named = Named {
+        namespace: &template.namespace_name,
         steps: &template.steps,
         numbers: order
             .iter()

@@ -5,9 +5,10 @@ use serde_json::Value;
 use super::outline::{Outline, StepOutline};
 use super::step::StepType;
 use crate::finding::{Finding, FindingCode};
-use crate::graph::split_over;
+use crate::graph::{FAIL_ON_TIMEOUT, split_over};
 use crate::nearest::did_you_mean;
 use crate::path;
+use crate::schema::Schema;
 
 /// The fields that only some types have, with those types.
 const FIELDS_OF_TYPES: &[(&str, &[StepType])] = &[
@@ -31,6 +32,7 @@ const FIELDS_OF_TYPES: &[(&str, &[StepType])] = &[
             StepType::Task,
         ],
     ),
+    ("task", &[StepType::Task]),
 ];
 
 /// The types that are built.
@@ -41,7 +43,13 @@ const BUILT: &[StepType] = &[
     StepType::Batchable,
     StepType::BatchWorker,
     StepType::Map,
+    StepType::Signal,
+    StepType::Timer,
+    StepType::Task,
 ];
+
+/// What only steps have that a worker runs.
+const FIELDS_FOR_WORKERS: &[&str] = &["handler", "retry", "timeout_seconds"];
 
 /// A step of the document, by its position, with those it depends on and those that depend on it.
 struct Node<'a> {
@@ -93,13 +101,19 @@ pub(super) fn findings(outline: &Outline<'_>, edges: &[Vec<usize>], findings: &m
             continue;
         }
         fields(&node, step_type, findings);
+        if !step_type.needs_handler() {
+            fields_for_workers(&node, step_type, findings);
+        }
         findings.extend(match step_type {
             StepType::Decision => decision(&node),
             StepType::DeferredConvergence => convergence(&node),
             StepType::Batchable => batchable(&node),
             StepType::BatchWorker => batch_worker(&node),
             StepType::Map => map(&node),
-            _ => None,
+            StepType::Signal => signal(&node),
+            StepType::Timer => timer(&node),
+            StepType::Task => child(&node),
+            StepType::Standard => None,
         });
     }
 }
@@ -113,6 +127,16 @@ fn fields(node: &Node<'_>, step_type: StepType, findings: &mut Vec<Finding>) {
             "a step of type {step_type} has no field {field}; {} has",
             types.join(" and ")
         );
+        findings.push(node.finding(FindingCode::UnknownField, field, message));
+    }
+}
+
+fn fields_for_workers(node: &Node<'_>, step_type: StepType, findings: &mut Vec<Finding>) {
+    for field in FIELDS_FOR_WORKERS
+        .iter()
+        .filter(|field| node.step.value.get(field).is_some())
+    {
+        let message = format!("a step of type {step_type} has no field {field}: no worker runs it");
         findings.push(node.finding(FindingCode::UnknownField, field, message));
     }
 }
@@ -243,4 +267,92 @@ fn map(node: &Node<'_>) -> Option<Finding> {
         "{} does not depend on a step {source:?}{hint}",
         node.name()
     ))
+}
+
+fn signal(node: &Node<'_>) -> Option<Finding> {
+    let invalid = |field: &str, message: String| {
+        Some(node.finding(FindingCode::SchemaInvalid, field, message))
+    };
+    let Some(signal) = node.step.value.get("signal") else {
+        let message = format!("{} says nothing of the signal it waits for", node.name());
+        return invalid("signal", message);
+    };
+    let on_timeout = signal
+        .get("on_timeout")
+        .filter(|value| !value.is_null() && *value != FAIL_ON_TIMEOUT)?;
+    if signal.get("timeout_seconds").is_none() {
+        let message = "there is no timeout_seconds: the signal is waited for without an end";
+        return invalid("signal.on_timeout", message.to_owned());
+    }
+    // What is no schema is told elsewhere.
+    let schema = node.step.value.get("result_schema")?;
+    let violations = Schema::compile(schema).ok()?.violations(on_timeout);
+    let violation = violations.first()?;
+    let message = format!(
+        "it is a result to go on with, and does not satisfy the step's result_schema: {}",
+        violation.message
+    );
+    invalid("signal.on_timeout", message)
+}
+
+fn timer(node: &Node<'_>) -> Option<Finding> {
+    let until = node
+        .step
+        .value
+        .get("until")
+        .filter(|until| !until.is_null());
+    let delay = node
+        .step
+        .value
+        .get("delay_seconds")
+        .filter(|delay| !delay.is_null());
+    match (until, delay) {
+        (None, Some(_)) => None,
+        (Some(until), None) => refers_to_a_dependency(node, "until", until.as_str()?),
+        (Some(_), Some(_)) => Some(node.finding(
+            FindingCode::SchemaInvalid,
+            "until",
+            "there is a delay_seconds as well: a timer has one of the two",
+        )),
+        (None, None) => Some(node.finding(
+            FindingCode::SchemaInvalid,
+            "delay_seconds",
+            format!(
+                "{} says nothing of how long it sleeps: it has delay_seconds or until",
+                node.name()
+            ),
+        )),
+    }
+}
+
+fn child(node: &Node<'_>) -> Option<Finding> {
+    let Some(task) = node.step.value.get("task") else {
+        let message = format!("{} says nothing of the task it starts", node.name());
+        return Some(node.finding(FindingCode::SchemaInvalid, "task", message));
+    };
+    match task.get("context") {
+        None | Some(Value::Null | Value::Object(_)) => None,
+        Some(Value::String(reference)) => refers_to_a_dependency(node, "task.context", reference),
+        Some(_) => Some(node.finding(
+            FindingCode::SchemaInvalid,
+            "task.context",
+            "a context is an object, or step.path to one",
+        )),
+    }
+}
+
+/// What is wrong with `step.path.to.field` in a field.
+fn refers_to_a_dependency(node: &Node<'_>, field: &str, reference: &str) -> Option<Finding> {
+    let (source, path) = split_over(reference);
+    if path.iter().any(|part| part.is_empty()) {
+        let message = format!("{reference:?} has an empty part; it is step.path to a value");
+        return Some(node.finding(FindingCode::SchemaInvalid, field, message));
+    }
+    let mut names = node.dependencies.iter().filter_map(|step| step.name);
+    if names.clone().any(|name| name == source) {
+        return None;
+    }
+    let hint = did_you_mean(source, &mut names);
+    let message = format!("{} does not depend on a step {source:?}{hint}", node.name());
+    Some(node.finding(FindingCode::MissingDependency, field, message))
 }

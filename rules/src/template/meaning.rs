@@ -183,6 +183,11 @@ fn schema_findings(document: &Value, outline: &Outline<'_>, findings: &mut Vec<F
                 ),
             )),
         }
+        schemas.check(
+            step.value.pointer("/signal/schema"),
+            || format!("steps[{index}].signal.schema"),
+            findings,
+        );
         let events = step.value.get("publishes_events").and_then(Value::as_array);
         for (event_index, event) in events.into_iter().flatten().enumerate() {
             let here = || format!("steps[{index}].publishes_events[{event_index}].schema");

@@ -20,9 +20,9 @@ use serde_json::Value;
 pub use canonical::canonical;
 pub use published::json_schema;
 pub use step::{
-    Backoff, BatchConfig, Compensation, DeliveryMode, EventCondition, FailureStrategy, Handler,
-    HandlerOverride, PublishedEvent, Retry, RetryOverride, Signal, StepOverride, StepTemplate,
-    StepType,
+    Backoff, BatchConfig, ChildTask, Compensation, DeliveryMode, EventCondition, FailureStrategy,
+    Handler, HandlerOverride, PublishedEvent, Retry, RetryOverride, Signal, StepOverride,
+    StepTemplate, StepType,
 };
 pub use types::{
     DomainEvent, Environment, Evaluation, Identity, IdentityStrategy, Lifecycle, OnFailure,

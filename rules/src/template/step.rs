@@ -98,9 +98,13 @@ pub struct StepTemplate {
     #[serde(default)]
     #[schemars(range(min = 0, max = 2_147_483_647))]
     pub delay_seconds: Option<u32>,
-    /// Until when a timer sleeps: `step.path` to a time in a dependency's result.
+    /// Until when a timer sleeps: `step.path` to a time in a dependency's result, as text with an offset (`2031-05-06T07:08:09Z`) or in seconds since 1970.
     #[serde(default)]
     pub until: Option<String>,
+    /// The task that the step starts.
+    #[serde(default)]
+    #[schemars(with = "ChildTask")]
+    pub task: Option<ChildTask>,
     /// What undoes the step when its task fails.
     #[serde(default)]
     #[schemars(with = "Compensation")]
@@ -287,6 +291,30 @@ pub struct Signal {
     /// What happens then: `error`, or the result to go on with.
     #[serde(default)]
     pub on_timeout: Option<Value>,
+    /// A JSON Schema for its payload; a payload that does not satisfy it is refused.
+    #[serde(default)]
+    #[schemars(schema_with = "json_schema_value")]
+    pub schema: Option<Value>,
+}
+
+/// The task that a step of type `task` starts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChildTask {
+    /// The name of its template.
+    #[schemars(regex(pattern = r"^[a-z0-9_]{1,64}$"))]
+    pub template: String,
+    /// Its template's namespace; without it that of the template here.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[a-z][a-z0-9_]{0,28}$"))]
+    pub namespace: Option<String>,
+    /// Its template's version; without it the newest when the task is started.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[0-9A-Za-z][0-9A-Za-z.+_-]{0,15}$"))]
+    pub version: Option<String>,
+    /// Its context: an object, or `step.path` to one in a dependency's result; without it the context of the task here.
+    #[serde(default)]
+    pub context: Option<Value>,
 }
 
 /// What undoes a step when its task fails.

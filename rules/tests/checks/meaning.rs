@@ -52,32 +52,107 @@ fn a_step_waits_for_others_that_are_there_and_for_each_once() {
 
 #[test]
 fn what_is_not_built_is_refused_as_such() {
-    for name in [
-        "decision",
-        "deferred_convergence",
-        "batchable",
-        "batch_worker",
-        "map",
-    ] {
-        assert_eq!(
-            errors(with_step(&json!({ "type": name }))),
-            ["UNSUPPORTED_TYPE steps[0].type"]
-        );
-    }
-    for step in [
-        json!({ "name": "a", "type": "signal", "signal": { "name": "go", "timeout_seconds": 5, "on_timeout": { "n": 1 } } }),
-        json!({ "name": "a", "type": "timer", "delay_seconds": 5 }),
-        json!({ "name": "a", "type": "timer", "until": "b.at" }),
-        json!({ "name": "a", "type": "task" }),
-    ] {
-        let document = json!({ "name": "t", "version": "1", "steps": [step] });
-        assert_eq!(errors(document), ["UNSUPPORTED_TYPE steps[0].type"]);
-    }
     let undo =
         with_step(&json!({ "compensate": { "callable": "undo", "retry": { "max_attempts": 2 } } }));
     assert_eq!(errors(undo), ["UNSUPPORTED_TYPE steps[0].compensate"]);
     let typo = with_step(&json!({ "type": "standrd" }));
     assert!(message_of(typo, FindingCode::UnsupportedType).ends_with("did you mean \"standard\"?"));
+}
+
+/// A template of a standard step `a` and a step `b` behind it.
+fn with_wait(step: &Value) -> Value {
+    let mut whole = json!({ "name": "b", "dependencies": ["a"] });
+    whole
+        .as_object_mut()
+        .unwrap()
+        .extend(step.as_object().unwrap().clone());
+    json!({ "name": "t", "version": "1", "steps": [{ "name": "a", "handler": { "callable": "x" } }, whole] })
+}
+
+#[test]
+fn a_step_that_waits_says_what_for_and_has_nothing_that_a_worker_needs() {
+    for step in [
+        json!({ "type": "signal", "signal": { "name": "go" } }),
+        json!({ "type": "signal", "signal": { "name": "go", "timeout_seconds": 5, "on_timeout": "error", "schema": { "type": "object" } } }),
+        json!({ "type": "signal", "signal": { "name": "go", "timeout_seconds": 5, "on_timeout": { "n": 1 } }, "result_schema": { "type": "object" } }),
+        json!({ "type": "timer", "delay_seconds": 0 }),
+        json!({ "type": "timer", "until": "a" }),
+        json!({ "type": "timer", "until": "a.due.at" }),
+        json!({ "type": "task", "task": { "template": "other" } }),
+        json!({ "type": "task", "task": { "template": "other", "namespace": "shop", "version": "1.0.0", "context": "a.order" } }),
+        json!({ "type": "task", "task": { "template": "other", "context": { "id": 7 } } }),
+    ] {
+        assert_eq!(errors(with_wait(&step)), [""; 0], "{step}");
+    }
+    for (step, finding) in [
+        (
+            json!({ "type": "signal" }),
+            "SCHEMA_INVALID steps[1].signal",
+        ),
+        (
+            json!({ "type": "signal", "signal": { "name": "go", "on_timeout": 1 } }),
+            "SCHEMA_INVALID steps[1].signal.on_timeout",
+        ),
+        (
+            json!({ "type": "signal", "signal": { "name": "go", "timeout_seconds": 1, "on_timeout": 1 }, "result_schema": { "type": "object" } }),
+            "SCHEMA_INVALID steps[1].signal.on_timeout",
+        ),
+        (
+            json!({ "type": "signal", "signal": { "name": "go", "schema": { "type": "nonsense" } } }),
+            "SCHEMA_INVALID steps[1].signal.schema.type",
+        ),
+        (
+            json!({ "type": "signal", "signal": { "name": "go away" } }),
+            "NAME_INVALID steps[1].signal.name",
+        ),
+        (
+            json!({ "type": "signal", "signal": { "name": "go" }, "handler": { "callable": "x" } }),
+            "UNKNOWN_FIELD steps[1].handler",
+        ),
+        (
+            json!({ "type": "timer" }),
+            "SCHEMA_INVALID steps[1].delay_seconds",
+        ),
+        (
+            json!({ "type": "timer", "delay_seconds": 1, "until": "a" }),
+            "SCHEMA_INVALID steps[1].until",
+        ),
+        (
+            json!({ "type": "timer", "until": "c.at" }),
+            "MISSING_DEPENDENCY steps[1].until",
+        ),
+        (
+            json!({ "type": "timer", "until": "a..at" }),
+            "SCHEMA_INVALID steps[1].until",
+        ),
+        (
+            json!({ "type": "timer", "delay_seconds": 1, "retry": {} }),
+            "UNKNOWN_FIELD steps[1].retry",
+        ),
+        (
+            json!({ "type": "timer", "delay_seconds": 1, "timeout_seconds": 1 }),
+            "UNKNOWN_FIELD steps[1].timeout_seconds",
+        ),
+        (json!({ "type": "task" }), "SCHEMA_INVALID steps[1].task"),
+        (
+            json!({ "type": "task", "task": { "template": "other", "context": 7 } }),
+            "SCHEMA_INVALID steps[1].task.context",
+        ),
+        (
+            json!({ "type": "task", "task": { "template": "other", "context": "c.order" } }),
+            "MISSING_DEPENDENCY steps[1].task.context",
+        ),
+        (
+            json!({ "type": "task", "task": { "template": "Other" } }),
+            "NAME_INVALID steps[1].task.template",
+        ),
+        (
+            json!({ "type": "timer", "delay_seconds": 1, "task": { "template": "other" } }),
+            "UNKNOWN_FIELD steps[1].task",
+        ),
+    ] {
+        assert_eq!(errors(with_wait(&step)), [finding], "{step}");
+    }
 }
 
 #[test]

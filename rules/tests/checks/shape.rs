@@ -46,9 +46,10 @@ fn everything_that_is_wrong_is_found_at_once() {
             "NAME_INVALID namespace",
             "SCHEMA_INVALID steps[0].retry.max_attempts",
             "SCHEMA_INVALID steps[1].result_schema.type",
+            "SCHEMA_INVALID steps[2].delay_seconds",
             "UNKNOWN_FIELD descriptoin",
+            "UNKNOWN_FIELD steps[2].handler",
             "UNSUPPORTED_TYPE steps[2].handler.callable",
-            "UNSUPPORTED_TYPE steps[2].type",
         ]
     );
 }
