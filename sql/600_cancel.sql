@@ -4,17 +4,51 @@ create function tasker._lock_tasks_and_steps(p_task_uuids uuid[]) returns boolea
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
   v_before bigint;
+  v_others bigint := 0;
   v_after bigint;
+  -- Of tasks whose steps are made while they run, the last that is in the template.
+  v_last uuid[] := array(
+    select tasker._step_uuid(t.task_uuid, x.steps_count)
+    from unnest(p_task_uuids) u(task_uuid)
+    cross join lateral (select t.task_uuid, t.template_id from tasker.tasks t where t.task_uuid = u.task_uuid) t
+    cross join lateral (select x.steps_count from tasker.templates x where x.template_id = t.template_id and tasker._is_dynamic(t.template_id)) x
+    order by t.task_uuid);
 begin
+  if cardinality(v_last) > 0 then
+    -- Instances at work come first: whoever has one may wait for the step that stands for it.
+    perform s.step_uuid
+    from unnest(v_last) u(last)
+    cross join lateral (
+      select s.step_uuid from tasker.steps s
+      where s.step_uuid > u.last and s.step_uuid <= tasker._last_step_uuid(tasker._task_of(u.last)) and s.state <> 'pending' and not tasker._is_terminal(s.state)
+      order by s.step_uuid
+      for no key update
+    ) s;
+  end if;
   -- Task after task, as a task's steps follow it in the order of keys.
   select count(*) into v_before
-  from (select u.task_uuid from unnest(p_task_uuids) u(task_uuid) order by u.task_uuid) u
+  from (
+    select u.task_uuid, coalesce((select l.last from unnest(v_last) l(last) where tasker._task_of(l.last) = u.task_uuid), tasker._last_step_uuid(u.task_uuid)) as last
+    from unnest(p_task_uuids) u(task_uuid)
+    order by u.task_uuid
+  ) u
   cross join lateral (
     select s.step_uuid from tasker.steps s
-    where s.step_uuid > u.task_uuid and s.step_uuid <= tasker._last_step_uuid(u.task_uuid)
+    where s.step_uuid > u.task_uuid and s.step_uuid <= u.last
     order by s.step_uuid
     for no key update
   ) s;
+  if cardinality(v_last) > 0 then
+    -- No more are let go while the steps that stand for them are locked. One that was in between may be had by someone who waits for these.
+    select count(*) into v_others
+    from unnest(v_last) u(last)
+    cross join lateral (
+      select s.step_uuid from tasker.steps s
+      where s.step_uuid > u.last and s.step_uuid <= tasker._last_step_uuid(tasker._task_of(u.last))
+      order by s.step_uuid
+      for no key update skip locked
+    ) s;
+  end if;
   perform t.task_uuid
   from (select u.task_uuid from unnest(p_task_uuids) u(task_uuid) order by u.task_uuid) u
   cross join lateral (select t.task_uuid from tasker.tasks t where t.task_uuid = u.task_uuid for no key update) t;
@@ -23,7 +57,7 @@ begin
   cross join lateral (
     select s.step_uuid from tasker.steps s where s.step_uuid > u.task_uuid and s.step_uuid <= tasker._last_step_uuid(u.task_uuid)
   ) s;
-  return v_before = v_after;
+  return v_before + v_others = v_after;
 end
 $function$;
 comment on function tasker._lock_tasks_and_steps(uuid[]) is 'Locks the steps of tasks, then the tasks; false when steps came in between.';

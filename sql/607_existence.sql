@@ -47,6 +47,7 @@ declare
   v_definition constant integer := tasker._definition_number(p_template_id, v_number);
   v_instances integer;
   v_opened integer;
+  v_has_run constant boolean := (select s.state <> 'pending' from tasker.steps s where s.step_uuid = p_step_uuid);
 begin
   if tasker._is_compensation(p_template_id, v_number) then
     -- Each is let go by the one before it.
@@ -67,7 +68,7 @@ begin
         and tasker._instance_of(p_template_id, s.number) <= v_instances);
   end if;
   return (
-    select tasker._expected_remaining(p_template_id, v_number, coalesce(array_agg(s.number), '{}'), coalesce(array_agg(s.state), '{}'),
+    select tasker._expected_remaining(p_template_id, v_number, v_has_run, coalesce(array_agg(s.number), '{}'), coalesce(array_agg(s.state), '{}'),
       coalesce(array_agg(s.remaining_dependencies), '{}'), coalesce(array_agg(s.result), '{}'))
     from (
       select e.dependency_number as number, s.state, s.remaining_dependencies, s.result

@@ -29,3 +29,11 @@ pub(crate) fn relation(name: &CStr) -> Option<Oid> {
     };
     (found != pg_sys::InvalidOid).then_some(found)
 }
+
+/// Whether a table in the schema `tasker` has a column.
+pub(crate) fn has_column(table: &CStr, column: &CStr) -> bool {
+    // SAFETY: a look-up in the system's caches by a name that ends in a zero byte.
+    relation(table).is_some_and(|table| unsafe {
+        i32::from(pg_sys::get_attnum(table, column.as_ptr())) != pg_sys::InvalidAttrNumber as i32
+    })
+}

@@ -114,11 +114,13 @@ fn _uncertain_steps(
     Ok(TableIterator::new(rows))
 }
 
-/// What the counter of a step of a template has to be, from the rows of those that it depends on: their numbers, states, counters and results. -1: it never exists.
+/// What the counter of a step of a template has to be, from the rows of those that it depends on: their numbers, states, counters and results. -1: it never exists. One that has
+/// run exists, whatever has been decided since.
 #[pg_extern(stable, parallel_unsafe)]
 fn _expected_remaining(
     template_id: i32,
     number: i32,
+    has_run: bool,
     dependencies: Vec<i32>,
     states: Vec<String>,
     counters: Vec<i32>,
@@ -154,10 +156,14 @@ fn _expected_remaining(
         .min(counters.len())
         .min(results.len());
     let missing = step.dependencies.len().saturating_sub(found);
-    let edges = (0..found)
-        .map(stands)
-        .chain(std::iter::repeat_n(Edge::Open, missing));
-    Ok(branches::remaining(step, edges).map_or(-1, |remaining| remaining as i32))
+    let edges = || {
+        (0..found)
+            .map(stands)
+            .chain(std::iter::repeat_n(Edge::Open, missing))
+    };
+    let remaining = branches::remaining(step, edges());
+    let remaining = remaining.or_else(|| has_run.then(|| branches::open(edges())));
+    Ok(remaining.map_or(-1, |remaining| remaining as i32))
 }
 
 /// The numbers of the steps that a step depends on, directly or also through others, ascending.

@@ -10,12 +10,17 @@ use tasker_rules::graph::{self, CompiledTemplate};
 use tasker_rules::key::version_key;
 use tasker_rules::schema::top_level_defaults;
 use tasker_rules::sql_handler;
-use tasker_rules::template::{self, Checked, Source, Template, canonical};
+use tasker_rules::template::{self, Checked, Source, StepType, Template, canonical};
 
 use crate::{edition, settings};
 
 fn check(definition: &str, is_json: bool, environment: Option<&str>) -> Checked {
     let mut checked = read(definition, is_json, environment);
+    let beyond = beyond_schema(checked.template.as_ref());
+    if !beyond.is_empty() {
+        checked.template = None;
+        checked.findings.splice(0..0, beyond);
+    }
     // A schema that doesn't know of SQL functions neither checks who registers them nor runs them.
     if edition::relation(c"sql_runs").is_none() && checked.template.as_ref().is_some_and(has_sql) {
         checked.template = None;
@@ -37,6 +42,31 @@ fn has_sql(template: &Template) -> bool {
         .iter()
         .filter_map(|step| step.handler.as_ref());
     handlers.any(|handler| sql_handler::is_sql(&handler.callable))
+}
+
+/// Steps of types that the library knows and the schema can't hold: it may be of a version before them.
+fn beyond_schema(template: Option<&Template>) -> Vec<Finding> {
+    let steps = template
+        .map(|template| &template.steps[..])
+        .unwrap_or_default();
+    let others = steps
+        .iter()
+        .enumerate()
+        .filter(|(_, step)| step.step_type != StepType::Standard || step.compensate.is_some());
+    let findings: Vec<Finding> = others
+        .map(|(position, step)| {
+            let message = format!(
+                "steps of type {}, or what undoes them, need a newer schema: alter extension tasker update",
+                step.step_type
+            );
+            let path = format!("steps[{position}].type");
+            Finding::new(FindingCode::UnsupportedType, path, message)
+        })
+        .collect();
+    if findings.is_empty() || edition::has_column(c"steps", c"instances") {
+        return Vec::new();
+    }
+    findings
 }
 
 fn read(definition: &str, is_json: bool, environment: Option<&str>) -> Checked {

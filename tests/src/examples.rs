@@ -2,8 +2,6 @@
 
 use anyhow::Context;
 use tasker_client::{Client, Definition};
-use tasker_rules::finding::Severity;
-use tasker_rules::template::{Limits, Source, check};
 
 use crate::folders::project;
 
@@ -36,17 +34,18 @@ pub fn names() -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Registers those whose step types are built; returns their names.
+/// Registers those whose step types the database's schema and library know; returns their names.
 pub async fn register(client: &Client) -> anyhow::Result<Vec<String>> {
+    const UNSUPPORTED: &str =
+        "select count(*) from tasker.validate_template($1::text) where code = 'UNSUPPORTED_TYPE'";
     let mut registered = Vec::new();
     for name in names()? {
         let text = text(&name)?;
-        let checked = check(Source::Yaml(&text), None, &Limits::default());
-        if checked
-            .findings
-            .iter()
-            .any(|finding| finding.severity == Severity::Error)
-        {
+        let unsupported: i64 = sqlx::query_scalar(UNSUPPORTED)
+            .bind(&text)
+            .fetch_one(client.pool())
+            .await?;
+        if unsupported > 0 {
             continue;
         }
         client

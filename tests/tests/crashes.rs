@@ -8,12 +8,16 @@ use tasker_tests::{OwnCluster, eventually};
 
 const RECOVERED_WITHIN: Duration = Duration::from_mins(1);
 
-/// Two steps in a row, the first tried twice without a pause; and the same evaluated later.
+/// Two steps in a row, the first tried twice without a pause; the same evaluated later; and one with a decision and a map.
 const TEMPLATES: &str = r"
 select from tasker.register_template('{name: chain, version: 1.0.0, steps: [
   {name: a, handler: {callable: t.a}, retry: {max_attempts: 2, backoff: none}}, {name: b, handler: {callable: t.b}, dependencies: [a]}]}'::text);
 select from tasker.register_template('{name: later, version: 1.0.0, lifecycle: {evaluation: deferred}, steps: [
   {name: a, handler: {callable: t.a}}, {name: b, handler: {callable: t.b}, dependencies: [a]}]}'::text);
+select from tasker.register_template('{name: made, version: 1.0.0, steps: [
+  {name: a, type: decision, handler: {callable: t.a}}, {name: b, handler: {callable: t.b}, dependencies: [a]},
+  {name: c, type: map, over: b.items, handler: {callable: t.c}, dependencies: [b]}, {name: d, handler: {callable: t.d}, dependencies: [a]},
+  {name: e, type: deferred_convergence, handler: {callable: t.e}, dependencies: [c, d]}]}'::text);
 ";
 
 /// Kills its own server process before the n-th statement that writes, where `crash.at` is n.
@@ -111,6 +115,23 @@ const CALLS: &[(&str, &str)] = &[
     (
         "settle by hand",
         "{later} select tasker.resolve_step({step})",
+    ),
+    (
+        "create what is to be decided, and claim it",
+        "select tasker.create_task('made'); select from tasker.claim_steps('w', '{default}')",
+    ),
+    (
+        "decide, and hand over what was chosen",
+        "select from tasker.finish_steps('w', jsonb_build_array({held} || '{\"status\": \"complete\", \"result\": {\"decision\": {\"steps\": [\"b\"]}}}'), 1, \
+         namespaces => '{default}')",
+    ),
+    (
+        "make instances, and claim one",
+        "select from tasker.finish_steps('w', jsonb_build_array({held} || '{\"status\": \"complete\", \"result\": {\"items\": [1]}}'), 1, namespaces => '{default}')",
+    ),
+    (
+        "end the last instance",
+        "select from tasker.finish_steps('w', jsonb_build_array({held} || '{\"status\": \"complete\"}'))",
     ),
 ];
 

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::Executor;
 use tasker_client::{
     ClaimRequest, ClaimedStep, Client, ConnectOptions, Definition, FinishRequest, HeldStep,
@@ -29,6 +29,17 @@ const WIDE: &str = "{name: wide, version: 1.0.0, steps: [
 /// A join of so many branches is locked after all else.
 const BRANCHES: usize = 18;
 
+/// What is decided, joined and made while a task runs.
+const DYNAMIC: &str = "{name: dynamic, version: 1.0.0, steps: [
+  {name: list, handler: {callable: t.a}},
+  {name: route, type: decision, handler: {callable: t.a}, dependencies: [list]},
+  {name: left, handler: {callable: t.a}, dependencies: [route]},
+  {name: cut, type: batchable, handler: {callable: t.a}, dependencies: [route], batch_config: {parallelism: 2, failure_strategy: fail_fast}},
+  {name: work, type: batch_worker, handler: {callable: t.a}, dependencies: [cut], retry: {max_attempts: 2, backoff: none}},
+  {name: each, type: map, over: list.items, handler: {callable: t.a}, dependencies: [list], failure_strategy: isolate, retry: {max_attempts: 2, backoff: none}},
+  {name: join, type: deferred_convergence, handler: {callable: t.a}, dependencies: [left, work, each]},
+  {name: end, handler: {callable: t.a}, dependencies: [join]}]}";
+
 /// The templates that tasks are made of: one of every shape, and the same deferred.
 fn templates() -> Vec<String> {
     let names: Vec<String> = (0..BRANCHES).map(|number| format!("s{number}")).collect();
@@ -48,6 +59,8 @@ fn templates() -> Vec<String> {
         )
     };
     vec![
+        deferred(DYNAMIC, "dynamic"),
+        DYNAMIC.to_owned(),
         deferred(WIDE, "wide"),
         deferred(&joined, "joined"),
         WIDE.to_owned(),
@@ -55,7 +68,14 @@ fn templates() -> Vec<String> {
     ]
 }
 
-const NAMES: [&str; 4] = ["wide", "wide_deferred", "joined", "joined_deferred"];
+const NAMES: [&str; 6] = [
+    "wide",
+    "wide_deferred",
+    "joined",
+    "joined_deferred",
+    "dynamic",
+    "dynamic_deferred",
+];
 
 /// Numbers that look random and are the same at every run (xorshift).
 struct Chance(u64);
@@ -151,6 +171,7 @@ impl Session {
         let call = match self.chance.below(3) {
             0 => "select tasker.reset_step($1)",
             1 => "select tasker.resolve_step($1, 'as chance has it')",
+            // Of a decision no choice: refused.
             _ => "select tasker.complete_step_manually($1, '7')",
         };
         self.operate(call, step).await
@@ -176,14 +197,20 @@ impl Session {
         self.operate(call, task).await
     }
 
-    /// What doesn't fit the state it finds is refused with TK010.
+    /// What doesn't fit the state it finds is refused with TK010, what is no step with TK002, and what is no result of a step with TK021.
     async fn operate(&self, call: &str, key: Uuid) -> anyhow::Result<()> {
         let done = sqlx::query(call)
             .bind(key)
             .execute(self.client.pool())
             .await;
         match done {
-            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("TK010") => Ok(()),
+            Err(sqlx::Error::Database(error))
+                if error
+                    .code()
+                    .is_some_and(|code| ["TK002", "TK010", "TK021"].contains(&&*code)) =>
+            {
+                Ok(())
+            }
             other => Ok(other.map(drop)?),
         }
     }
@@ -248,6 +275,18 @@ impl Session {
         Ok(())
     }
 
+    fn result(&mut self, step: &ClaimedStep) -> Value {
+        match step.step_name.as_str() {
+            "list" => json!({"items": (0..self.chance.below(6)).collect::<Vec<_>>()}),
+            "cut" => json!({"batch": {"cursors": (0..self.chance.below(6)).collect::<Vec<_>>()}}),
+            "route" => {
+                let all = [&[][..], &["left"], &["cut"], &["left", "cut"]];
+                json!({"decision": {"steps": all[self.chance.below(4) as usize]}})
+            }
+            _ => json!({"n": 1}),
+        }
+    }
+
     fn outcome(&mut self, step: &ClaimedStep) -> Outcome {
         let mut outcome = Outcome {
             step_uuid: step.step_uuid,
@@ -274,7 +313,7 @@ impl Session {
                     detail: None,
                 });
             }
-            _ => outcome.result = Some(json!({"n": 1})),
+            _ => outcome.result = Some(self.result(step)),
         }
         outcome
     }

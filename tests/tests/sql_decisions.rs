@@ -266,3 +266,44 @@ async fn cancelling_leaves_what_does_not_exist_as_it_is() -> anyhow::Result<()> 
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn what_is_not_chosen_is_no_step_to_an_operator() -> anyhow::Result<()> {
+    let mut scenario = Scenario::new().await?;
+    scenario.register(APPROVAL).await?;
+    let task = scenario.create("'approval'").await?;
+    let hidden: String = scenario
+        .value(&format!(
+            "select tasker._step_uuid('{task}', tasker._number_of_step('{task}', t.template_id, 'manager'))::text from tasker.tasks t"
+        ))
+        .await?;
+    for choices in [None, Some(["auto"])] {
+        if let Some(chosen) = choices {
+            run(&mut scenario, &[("route", &chosen)]).await?;
+        }
+        for call in ["reset_step", "resolve_step"] {
+            let call = format!("select tasker.{call}('{hidden}')");
+            assert_eq!(scenario.refused(&call).await?.code, "TK002");
+        }
+    }
+    scenario.verify().await
+}
+
+#[tokio::test]
+async fn a_decision_made_anew_by_itself_leaves_what_has_run_as_it_is() -> anyhow::Result<()> {
+    let mut scenario = Scenario::new().await?;
+    scenario.register(APPROVAL).await?;
+    let task = scenario.create("'approval'").await?;
+    run(&mut scenario, &[("route", &["auto"])]).await?;
+    scenario
+        .run(&format!(
+            "select tasker.rerun_task('{task}', 'route', false)"
+        ))
+        .await?;
+    let ran = run(&mut scenario, &[("route", &["manager"])]).await?;
+    assert_eq!(ran, ["route", "manager"]);
+    let states = scenario.step_states(&task).await?;
+    assert_eq!(states["auto"], "complete");
+    assert_eq!(states["finalize"], "complete");
+    Ok(())
+}

@@ -410,6 +410,26 @@ async fn explain_task_says_what_waits_for_its_turn_and_for_which_instances() -> 
 }
 
 #[tokio::test]
+async fn a_task_whose_last_retry_is_cancelled_by_a_failure_has_a_whole_history()
+-> anyhow::Result<()> {
+    let template = MAP.replace(
+        "retry: {max_attempts: 1}",
+        "failure_strategy: fail_fast, retry: {max_attempts: 2}",
+    );
+    let (mut scenario, task) = begun(&template, json!({"images": [1, 2]})).await?;
+    let claimed = scenario.claim("w", 10).await?;
+    let later = failed(&claimed[1], json!({"message": "later"}));
+    finish(&mut scenario, &[later]).await?;
+    let never = failed(&claimed[0], json!({"message": "no", "retryable": false}));
+    finish(&mut scenario, &[never]).await?;
+    assert_eq!(scenario.task_state(&task).await?, "waiting_for_retry");
+    scenario.run("select tasker.run_maintenance()").await?;
+    scenario.verify().await?;
+    assert_eq!(scenario.task_state(&task).await?, "error");
+    Ok(())
+}
+
+#[tokio::test]
 async fn explain_task_says_which_failed_instances_keep_a_step_from_ending() -> anyhow::Result<()> {
     let (mut scenario, task) = begun(MAP, json!({"images": [1, 2]})).await?;
     let claimed = scenario.claim("w", 10).await?;
@@ -460,6 +480,51 @@ async fn the_next_attempt_goes_on_from_the_last_checkpoint() -> anyhow::Result<(
 }
 
 #[tokio::test]
+async fn the_source_of_a_map_completed_by_hand_revives_a_failed_task_and_its_instances_are_made()
+-> anyhow::Result<()> {
+    let mut scenario = Scenario::new().await?;
+    scenario.register(MAP).await?;
+    let task = scenario.create("'thumbs'").await?;
+    let list = scenario.claim_one().await?;
+    let no = json!({"message": "no", "retryable": false});
+    scenario.fail(&list, no).await?;
+    assert_eq!(scenario.task_state(&task).await?, "error");
+    scenario
+        .run(&format!(
+            "select tasker.complete_step_manually('{}', '{{\"images\": [1, 2]}}')",
+            key(&list)
+        ))
+        .await?;
+    scenario.verify().await?;
+    assert_eq!(scenario.task_state(&task).await?, "steps_in_process");
+    assert_eq!(scenario.claim("w", 10).await?.len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_source_rerun_alone_leaves_the_count_of_instances_as_it_is() -> anyhow::Result<()> {
+    let (mut scenario, task) = begun(MAP, json!({"images": [1, 2]})).await?;
+    let claimed = scenario.claim("w", 10).await?;
+    let no = failed(&claimed[0], json!({"message": "no"}));
+    finish(&mut scenario, &[no, done(&claimed[1], json!(2))]).await?;
+    scenario
+        .run(&format!(
+            "select tasker.rerun_task('{task}', 'list', false)"
+        ))
+        .await?;
+    let list = scenario.claim_one().await?;
+    finish(&mut scenario, &[done(&list, json!({"images": [3]}))]).await?;
+    assert_eq!(scenario.task_state(&task).await?, "error");
+    scenario
+        .run(&format!("select tasker.reset_step('{}')", key(&claimed[0])))
+        .await?;
+    let again = scenario.claim_one().await?;
+    finish(&mut scenario, &[done(&again, json!(1))]).await?;
+    assert_eq!(scenario.claim_one().await?["step_name"], "publish");
+    Ok(())
+}
+
+#[tokio::test]
 async fn results_too_long_for_one_are_read_in_pages() -> anyhow::Result<()> {
     let mut scenario = Scenario::new().await?;
     scenario.run("set tasker.max_payload_bytes = 2000").await?;
@@ -495,5 +560,78 @@ async fn results_too_long_for_one_are_read_in_pages() -> anyhow::Result<()> {
         ))
         .await?;
     assert_eq!(all, [json!({"name": "list"}), json!({"name": "resize"})]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_batch_that_failed_fast_goes_on_when_what_failed_is_completed_by_hand()
+-> anyhow::Result<()> {
+    let template = batch("fail_fast").replace("parallelism: 2", "parallelism: 1");
+    let cursors = json!({"batch": {"cursors": [1, 2, 3]}});
+    let (mut scenario, task) = begun(&template, cursors).await?;
+    let first = scenario.claim_one().await?;
+    finish(&mut scenario, &[failed(&first, json!({"message": "no"}))]).await?;
+    scenario.run("select tasker.run_maintenance()").await?;
+    let by_hand = format!(
+        "select tasker.complete_step_manually('{}', '1')",
+        key(&first)
+    );
+    scenario.run(&by_hand).await?;
+    let work: String = scenario
+        .value(&format!(
+            "select step_uuid::text from tasker.list_steps('{task}') where name = 'work'"
+        ))
+        .await?;
+    scenario
+        .run(&format!("select tasker.reset_step('{work}')"))
+        .await?;
+    scenario.verify().await?;
+    for cursor in [2, 3] {
+        let step = scenario.claim_one().await?;
+        assert_eq!(step["inputs"]["cursor"], cursor);
+        finish(&mut scenario, &[done(&step, json!(1))]).await?;
+    }
+    assert_eq!(scenario.claim_one().await?["step_name"], "sum");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_repair_that_leads_to_a_failure_in_the_same_call_is_a_repair_all_the_same()
+-> anyhow::Result<()> {
+    for blocks in ["error", "block"] {
+        let template = MAP.replace(
+            "steps:",
+            &format!("lifecycle: {{on_failure: {blocks}}}\nsteps:\n  - {{name: other, handler: {{callable: t.other}}, dependencies: [list]}}"),
+        );
+        let mut scenario = Scenario::new().await?;
+        scenario.register(&template).await?;
+        let task = scenario.create("'thumbs'").await?;
+        let list = scenario.claim_one().await?;
+        let no = json!({"message": "no", "retryable": false});
+        scenario.fail(&list, no).await?;
+        // Nothing to make instances of: the map fails at once, and what else waits for the step goes on.
+        scenario
+            .run(&format!("select tasker.resolve_step('{}')", key(&list)))
+            .await?;
+        scenario.verify().await?;
+        assert_eq!(scenario.task_state(&task).await?, "steps_in_process");
+        let other = scenario.claim_one().await?;
+        scenario.complete(&other, json!(1)).await?;
+        let map: String = scenario
+            .value(&format!(
+                "select step_uuid::text from tasker.list_steps('{task}') where name = 'resize'"
+            ))
+            .await?;
+        scenario
+            .run(&format!("select tasker.reset_step('{map}')"))
+            .await?;
+        scenario.verify().await?;
+        scenario
+            .run(&format!(
+                "select tasker.rerun_task('{task}', 'resize', false)"
+            ))
+            .await?;
+        scenario.verify().await?;
+    }
     Ok(())
 }

@@ -120,6 +120,38 @@ async fn sessions_at_work_notice_nothing_of_the_update() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The library knows types of steps that the schema of a version before them can't hold.
+#[tokio::test]
+async fn a_schema_before_them_refuses_steps_that_are_made_or_decided_while_a_task_runs()
+-> anyhow::Result<()> {
+    const MAP: &str = "{name: map, version: 1.0.0, steps: [{name: a, handler: {callable: t}}, \
+        {name: b, type: map, over: a.items, handler: {callable: t}, dependencies: [a]}]}";
+    let database = database_of("0.1.0").await?;
+    let mut session = database.session().await?;
+    let findings = "select code || ' ' || path from tasker.validate_template($1::text) where severity = 'error'";
+    let register = "select version from tasker.register_template($1::text)";
+    let found: Vec<String> = sqlx::query_scalar(findings)
+        .bind(MAP)
+        .fetch_all(&mut session)
+        .await?;
+    assert_eq!(found, ["UNSUPPORTED_TYPE steps[1].type"]);
+    let refused = sqlx::query(register).bind(MAP).execute(&mut session).await;
+    let error = refused.err().and_then(|error| {
+        let error = error.into_database_error()?;
+        Some((error.code()?.into_owned(), error.message().to_owned()))
+    });
+    let (code, message) = error.unwrap_or_default();
+    assert_eq!(code, "TK020", "{message}");
+    assert!(message.contains("UNSUPPORTED_TYPE"), "{message}");
+    upgrade(&mut session).await?;
+    let registered: String = sqlx::query_scalar(register)
+        .bind(MAP)
+        .fetch_one(&mut session)
+        .await?;
+    assert_eq!(registered, "1.0.0");
+    Ok(())
+}
+
 /// What the next claim is handed as its handler.
 async fn claimed_handler(session: &mut PgConnection) -> anyhow::Result<Value> {
     create_two(session).await?;

@@ -8,7 +8,7 @@ use pgrx::{AnyElement, Uuid, pg_extern, pg_sys};
 use tasker_rules::step_state::{StepEvent, StepState};
 use tasker_rules::template::Evaluation;
 
-use super::rows::{self, Locking, StepRow};
+use super::rows::StepRow;
 use super::settle::{self, Settlement};
 use super::{Call, events, fail, finish, refusable};
 use crate::error::Error;
@@ -133,8 +133,7 @@ fn evaluate(
     }
     refusable(now, actor, |call| {
         let keys: Vec<u128> = step_uuids.iter().map(keys::number).collect();
-        let wanted = settle::with_narrow_dependents(call.session, &keys)?;
-        let locked = rows::read(call.session, wanted, Locking::Wait)?;
+        let locked = settle::lock_with_narrow_dependents(call.session, &keys)?;
         let settlements = locked
             .iter()
             .filter(|row| is_resting(row.state) && keys.contains(&row.key))

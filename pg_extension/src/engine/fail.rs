@@ -11,7 +11,7 @@ use tasker_rules::step_state::{StepEvent, StepState};
 
 use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement};
-use super::{Call, changes, messages, refusable, waits};
+use super::{Call, changes, instances, messages, refusable, waits};
 use crate::error::Error;
 use crate::keys;
 use crate::values::Json;
@@ -178,15 +178,18 @@ fn _cancel_instances(
     refusable(now, actor, |call| {
         let key = keys::number(&step_uuid);
         let rows = rows::of_task(call.session, task_of(key))?;
-        let has_failed = |row: &StepRow| row.key == key && row.state == StepState::Error;
-        if !rows.iter().any(has_failed) {
+        let has_failed = |row: &&StepRow| row.key == key && row.state == StepState::Error;
+        let Some(group) = rows.iter().find(has_failed) else {
             return Ok(());
-        }
+        };
+        let asked_for = instances::standing(call, group)?.map_or(0, |standing| standing.instances);
         let mut settlements = Vec::new();
         for row in rows {
-            let is_instance =
-                row.place()?.instance.is_some() && row.key_of(row.step()?.number) == key;
-            if is_instance && !row.state.is_terminal() {
+            let is_instance = row
+                .place()?
+                .instance
+                .is_some_and(|instance| instance as i32 <= asked_for);
+            if is_instance && row.key_of(row.step()?.number) == key && !row.state.is_terminal() {
                 settlements.push(cancelled(row));
             }
         }

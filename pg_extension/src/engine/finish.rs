@@ -15,7 +15,7 @@ use tasker_rules::verdict::{self, OutcomeStatus, Standing, Verdict};
 
 use super::branches::{self, Violation};
 use super::outcomes::{self, Outcome, Said};
-use super::rows::{self, Locking, StepRow};
+use super::rows::StepRow;
 use super::settle::{self, Settlement};
 use super::{Call, Taker, access, answers, claim, claimed, evaluate, events, fail, names};
 use crate::error::Error;
@@ -176,8 +176,7 @@ fn judge_all(call: &Call, caller: &Caller, outcomes: Vec<Outcome>) -> Result<Jud
         });
     }
     // The union of the steps and their dependents, in one ordered walk.
-    let wanted = settle::with_narrow_dependents(call.session, &steps)?;
-    let locked = rows::read(call.session, wanted, Locking::Wait)?;
+    let locked = settle::lock_with_narrow_dependents(call.session, &steps)?;
     let by_key: HashMap<u128, &StepRow> = locked.iter().map(|row| (row.key, row)).collect();
 
     let mut judgements = Vec::with_capacity(outcomes.len());

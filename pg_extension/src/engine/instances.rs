@@ -30,10 +30,17 @@ pub(super) struct Plan {
     opened: u32,
 }
 
+impl Plan {
+    /// The task that they are made for.
+    pub(super) fn task(&self) -> u128 {
+        self.row.task()
+    }
+}
+
 /// How many instances a step has, and how many of them have been let go.
 #[derive(Clone, Copy)]
-struct Standing {
-    instances: i32,
+pub(super) struct Standing {
+    pub(super) instances: i32,
     opened: i32,
 }
 
@@ -126,23 +133,19 @@ pub(super) fn most(kept: &Kept) -> u32 {
     settings::max_instances().min(kept.template.max_instances())
 }
 
-/// What a step that stands for instances does when something is due to it: it makes them, lets more of them go, or ends. The row is locked and pending.
+/// What a step that stands for instances does when something is due to it: it makes them, lets more of them go, or ends. The row is locked and pending, and its
+/// counter is what it is to be.
 pub(super) fn go_on(
     call: &Call,
     row: &StepRow,
     place: Place<'_>,
     due: &Due,
+    standing: Option<Standing>,
     late: &mut Late,
 ) -> Result<Option<Settlement>, Error> {
     let partition = partition(call, row.key)?;
-    let before = row.remaining;
-    let left = before - due.decrement;
-    let row = &StepRow {
-        remaining: left,
-        ..row.clone()
-    };
-    let Some(standing) = standing(call, &partition, row.key)? else {
-        if left > 0 {
+    let Some(standing) = standing else {
+        if row.remaining > 0 {
             set_standing(call, &partition, row, None)?;
             return Ok(None);
         }
@@ -158,7 +161,7 @@ pub(super) fn go_on(
             message.to_owned(),
         )));
     }
-    if left == 0 {
+    if row.remaining == 0 {
         let result = gather(call, row, place, &partition, standing.instances)?;
         return Ok(Some(completed(row, result)));
     }
@@ -176,7 +179,7 @@ pub(super) fn go_on(
         opened: standing.opened + more,
         ..standing
     };
-    if left != before || more > 0 {
+    if due.ended != 0 || more > 0 {
         set_standing(call, &partition, row, Some(standing))?;
     }
     Ok(None)
@@ -186,8 +189,10 @@ fn partition(call: &Call, key: u128) -> Result<Rc<Partition>, Error> {
     partitions::of_key(call.session, key)
 }
 
-fn standing(call: &Call, partition: &Partition, key: u128) -> Result<Option<Standing>, Error> {
-    let values = [Value::uuid(key)];
+/// How many instances a step has, if it has made them.
+pub(super) fn standing(call: &Call, row: &StepRow) -> Result<Option<Standing>, Error> {
+    let partition = partition(call, row.key)?;
+    let values = [Value::uuid(row.key)];
     let found = call
         .session
         .rows(&STANDING, &partition.steps, &values, |row| {
@@ -215,10 +220,24 @@ fn set_standing(
     call.session.run(&SET_STANDING, &partition.steps, &values)
 }
 
-/// Whether a step has made its instances.
-pub(super) fn has_any(call: &Call, row: &StepRow) -> Result<bool, Error> {
-    let partition = partition(call, row.key)?;
-    Ok(standing(call, &partition, row.key)?.is_some())
+/// How many more instances may be let go of a step that goes on after it failed, when those of some numbers are at work: what the others left was given to nobody meanwhile.
+pub(super) fn free_places(
+    call: &Call,
+    row: &StepRow,
+    place: Place<'_>,
+    at_work: impl Iterator<Item = u32>,
+) -> Result<i32, Error> {
+    let Some(standing) = standing(call, row)? else {
+        return Ok(0);
+    };
+    let most = place
+        .step
+        .details
+        .instances()
+        .and_then(|instances| instances.max_parallel)
+        .map_or(standing.instances, |most| most as i32);
+    let at_work = at_work.filter(|&instance| instance as i32 <= standing.opened);
+    Ok((most - at_work.count() as i32).max(0))
 }
 
 /// Forgets the instances of a step that is to make them anew.
@@ -427,7 +446,10 @@ pub(super) fn make(call: &Call, plan: &Plan, deltas: &mut Deltas) -> Result<(), 
         return Ok(());
     };
     // Whoever makes steps of a task that runs has locked it: those who lock all its steps look for new ones when they have it.
-    if tasks::lock(call, row.task())?.is_none_or(|state| state.is_terminal()) {
+    let is_repaired = deltas
+        .get(&row.task())
+        .is_some_and(|delta| delta.is_repair());
+    if tasks::lock(call, row.task())?.is_none_or(|state| state.is_terminal() && !is_repaired) {
         return Ok(());
     }
     let partition = partition(call, row.key)?;

@@ -13,7 +13,7 @@ use super::changes::{self, Change};
 use super::instances::{self, Plan};
 use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement, Work};
-use super::{Call, Taker, branches, compensation, waits};
+use super::{Call, Taker, branches, compensation, tasks, waits};
 use crate::compiled::Kept;
 use crate::error::Error;
 
@@ -41,10 +41,12 @@ pub(super) fn is_late(kept: &Kept, number: i32) -> bool {
 /// What is due to a step.
 pub(super) struct Due {
     kept: Rc<Kept>,
-    /// By how much its counter falls.
+    /// By how much its counter falls, for what it waits for.
     pub(super) decrement: i32,
-    /// It never exists.
-    is_cut_off: bool,
+    /// How many of those that it waits for never exist, and keep it from existing unless it has run.
+    absent: i32,
+    /// By how much its counter falls, for its instances.
+    pub(super) ended: i32,
     /// How many of its instances have ended, whose places others may take.
     pub(super) places: i32,
     /// An instance has failed, and it with it.
@@ -54,7 +56,7 @@ pub(super) struct Due {
 impl Due {
     /// Whether what becomes of the step may make others due, which are to be locked after it and before those of greater keys.
     fn may_lead_on(&self, key: u128) -> bool {
-        self.is_cut_off
+        self.absent > 0
             || self
                 .kept
                 .template
@@ -85,14 +87,15 @@ impl Late {
         self.due.entry(row.key_of(number)).or_insert_with(|| Due {
             kept: row.kept.clone(),
             decrement: 0,
-            is_cut_off: false,
+            absent: 0,
+            ended: 0,
             places: 0,
             fails: false,
         })
     }
 
     /// What waits for a step that never exists: a convergence counts it as settled, anything else never exists either.
-    fn cut_off_behind(&mut self, row: &StepRow, place: Place<'_>) {
+    pub(super) fn cut_off_behind(&mut self, row: &StepRow, place: Place<'_>) {
         for &number in place.dependents() {
             self.settle_as_absent(row, number);
         }
@@ -109,7 +112,7 @@ impl Late {
         if joins {
             due.decrement += 1;
         } else {
-            due.is_cut_off = true;
+            due.absent += 1;
         }
     }
 
@@ -156,7 +159,9 @@ pub(super) fn consequences(
             continue;
         }
         for &number in place.dependents() {
-            if row.kept.is_late(number as i32) {
+            if place.instance.is_some() {
+                late.of(row, number).ended += 1;
+            } else if row.kept.is_late(number as i32) {
                 late.of(row, number).decrement += 1;
             } else if let Some(key) = step_key(task_of(row.key), number) {
                 *decrements.entry(key).or_insert(0) += 1;
@@ -197,7 +202,12 @@ pub(super) fn settle(call: &Call, work: &mut Work, taker: Option<&Taker>) -> Res
         }
         settle_batch(call, batch, work, taker)?;
     }
-    for plan in std::mem::take(&mut work.late.plans) {
+    let plans = std::mem::take(&mut work.late.plans);
+    if !plans.is_empty() {
+        // In one order with those whose counters change.
+        tasks::lock_changed(call, &work.deltas, plans.iter().map(Plan::task))?;
+    }
+    for plan in plans {
         instances::make(call, &plan, &mut work.deltas)?;
     }
     Ok(())
@@ -221,27 +231,41 @@ fn settle_batch(
         };
         let place = row.place()?;
         let is_pending = row.state == StepState::Pending;
-        if due.is_cut_off && !is_pending {
-            continue;
-        }
+        let standing = if place.is_run_by_engine() {
+            instances::standing(call, row)?
+        } else {
+            None
+        };
+        let decrement = match standing {
+            Some(_) => due.ended,
+            None if is_pending => due.decrement,
+            // What has run exists, whatever has been decided since.
+            None => due.decrement + due.absent,
+        };
+        let is_cut_off = due.absent > 0 && is_pending && standing.is_none();
         let is_joined =
-            place.step.details == Details::Convergence && settle::becomes_ready(row, due.decrement);
-        if due.is_cut_off || is_joined && !branches::joins_any(call, row, place.step)? {
+            place.step.details == Details::Convergence && settle::becomes_ready(row, decrement);
+        if is_cut_off || is_joined && !branches::joins_any(call, row, place.step)? {
             cut_off.push(Change {
                 remaining: branches::CUT_OFF,
                 ..Change::as_it_is(row)
             });
             work.late.cut_off_behind(row, place);
-        } else if place.step.details.is_waited_for() && settle::becomes_ready(row, due.decrement) {
+        } else if place.step.details.is_waited_for() && settle::becomes_ready(row, decrement) {
             waiting.push(StepRow {
                 remaining: 0,
                 ..row.clone()
             });
         } else if place.step.details.instances().is_some() && place.instance.is_none() && is_pending
         {
-            settlements.extend(instances::go_on(call, row, place, due, &mut work.late)?);
-        } else if due.decrement != 0 || settle::becomes_ready(row, 0) {
-            decrements.insert(row.key, due.decrement);
+            let row = &StepRow {
+                remaining: row.remaining - decrement,
+                ..row.clone()
+            };
+            let settlement = instances::go_on(call, row, place, due, standing, &mut work.late)?;
+            settlements.extend(settlement);
+        } else if decrement != 0 || settle::becomes_ready(row, 0) {
+            decrements.insert(row.key, decrement);
         }
     }
     changes::write(call, cut_off, None)?;

@@ -2,13 +2,13 @@
 //!
 //! The task goes on in the same call, also one that had ended in `error`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
-use pgrx::{AnyElement, Uuid, pg_extern};
+use pgrx::{AnyElement, Uuid, pg_extern, pg_sys};
 use serde_json::json;
-use tasker_rules::graph::branches::{self as graph_branches, Edge};
+use tasker_rules::graph::branches::{self as graph_branches, Edge, Existence};
 use tasker_rules::graph::{CompiledStep, Details, Place};
 use tasker_rules::key::task_of;
 use tasker_rules::step_state::{StepEvent, StepState};
@@ -19,12 +19,11 @@ use super::messages::{self, Sent};
 use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement, Work};
 use super::tasks::{self, Delta};
-use super::{
-    Call, branches, compensation, finish, graphs, instances, late, refusable, waits,
-};
+use super::{Call, branches, compensation, finish, graphs, instances, late, refusable, waits};
 use crate::error::Error;
 use crate::payloads;
-use crate::values::Json;
+use crate::statements::Statement;
+use crate::values::{Json, Value};
 use crate::{compiled::Kept, keys};
 
 const REPAIR_HINT: &str = "tasker.step_history shows how the step came to this state; a task that has ended otherwise than by an error can be rerun.";
@@ -61,6 +60,10 @@ fn repair(
         let message = format!("step {} not found", keys::text(key));
         return Err(Error::refused("TK002", message, None, None));
     };
+    if !exists(call, row, &locked)? {
+        let message = format!("step {} not found", keys::text(key));
+        return Err(Error::refused("TK002", message, None, None));
+    }
     let task = tasks::lock(call, task_of(key))?;
     let Some(to) = row.state.next(event) else {
         let message = format!("step is {}: it can't be changed by {event}", row.state);
@@ -121,6 +124,39 @@ fn repair(
     settle::settle(call, &[settlement], &dependents, None).map(|_| ())
 }
 
+const LOCK_WHOLE: Statement = Statement {
+    name: "lock_whole_tasks",
+    text: "select {}($1)",
+    rows: None,
+    parameters: &[pg_sys::UUIDARRAYOID],
+};
+
+/// Whether a row is a step: its decisions have been made and chose it, or it is an instance that was asked for. What has run is.
+fn exists(call: &Call, row: &StepRow, locked: &[StepRow]) -> Result<bool, Error> {
+    if row.state != StepState::Pending || row.kept.template.is_static() {
+        return Ok(true);
+    }
+    let place = row.place()?;
+    if let Some(instance) = place.instance {
+        let key = row.key_of(place.step.number);
+        let Some(group) = locked.iter().find(|row| row.key == key) else {
+            return Ok(false);
+        };
+        let standing = instances::standing(call, group)?;
+        return Ok(standing.is_some_and(|standing| instance as i32 <= standing.instances));
+    }
+    let mut choices = BTreeMap::new();
+    for row in locked.iter().filter(|row| row.state.satisfies_dependents()) {
+        let step = row.step()?;
+        if step.details == Details::Decision {
+            let chosen = branches::choice(&row.kept, step, row.state, row.result);
+            choices.insert(step.number, chosen);
+        }
+    }
+    let existence = row.kept.template.existence(&choices);
+    Ok(existence.get(place.step.number as usize - 1) == Some(&Existence::Certain))
+}
+
 /// Locks all that a repair may change: the task is locked before what follows is written.
 fn lock(call: &Call, key: u128, event: StepEvent) -> Result<Vec<StepRow>, Error> {
     let graphs = graphs::of_steps(call.session, &[key])?;
@@ -128,6 +164,9 @@ fn lock(call: &Call, key: u128, event: StepEvent) -> Result<Vec<StepRow>, Error>
         return Ok(Vec::new());
     };
     if !kept.template.is_static() {
+        let tasks = [Value::uuids(&[task_of(key)])];
+        call.session
+            .run(&LOCK_WHOLE, "tasker._lock_whole_tasks", &tasks)?;
         return rows::of_task(call.session, task_of(key));
     }
     let mut wanted = vec![key];
@@ -147,31 +186,19 @@ fn reset(
     metadata: Option<Json>,
 ) -> Result<(), Error> {
     let place = row.place()?;
-    let may_reset = |row: &StepRow| row.state.next(StepEvent::ResetForRetry).is_some();
-    let mut anew = Vec::new();
-    for other in locked {
-        let stands_for = match (place.instance, other.place()?.instance) {
-            _ if other.key == row.key => true,
-            (None, Some(_)) => {
-                stands_for_instances(place) && other.step()?.number == place.step.number
-            }
-            (Some(_), None) => other.step()?.number == place.step.number,
-            _ => false,
-        };
-        if stands_for && may_reset(other) {
-            anew.push(Anew {
-                row: other,
-                event: StepEvent::ResetForRetry,
-                remaining: other.remaining,
-                checkpoint: other.checkpoint,
-                metadata,
-            });
-        }
-    }
     let mut work = Work::default();
+    let anew = to_reset(call, row, locked, metadata, &mut work)?;
     if row.state == StepState::Error && place.tolerates_failure() {
         // It counted as done.
-        work.late.of(row, place.step.number).decrement -= 1;
+        work.late.of(row, place.step.number).ended -= 1;
+    }
+    for group in anew.iter().map(|anew| anew.row) {
+        let group_place = group.place()?;
+        if group_place.is_run_by_engine() {
+            let at_work = at_work(locked, group_place.step.number, &anew)?;
+            let places = instances::free_places(call, group, group_place, at_work.into_iter())?;
+            work.late.of(group, group_place.step.number).places += places;
+        }
     }
     let delta = Delta {
         failed: -failed_among(&anew),
@@ -184,8 +211,68 @@ fn reset(
     tasks::advance(call, &work.deltas)
 }
 
-fn stands_for_instances(place: Place<'_>) -> bool {
-    place.instance.is_none() && place.step.details.instances().is_some()
+/// Which steps are tried again with one. A step that no decision chooses any more, and that waits for others, never exists from now on.
+fn to_reset<'a>(
+    call: &Call,
+    row: &StepRow,
+    locked: &'a [StepRow],
+    metadata: Option<Json>,
+    work: &mut Work,
+) -> Result<Vec<Anew<'a>>, Error> {
+    let place = row.place()?;
+    let mut anew = Vec::new();
+    let mut stands = HashMap::new();
+    for other in locked {
+        let other_place = other.place()?;
+        let is_step = other_place.is_of_template();
+        if is_step {
+            let standing = Stands::of(other, other_place, false, other.remaining);
+            stands.insert(other_place.step.number, standing);
+        }
+        let is_of_it = other_place.step.number == place.step.number;
+        let is_meant = other.key == row.key || is_of_it && place.instance.is_some() == is_step;
+        if !is_meant || other.state.next(StepEvent::ResetForRetry).is_none() {
+            continue;
+        }
+        let is_cut_off = is_step
+            && other.remaining > 0
+            && !instances_count(call, other, other_place)?
+            && graph_branches::remaining(other_place.step, edges(other_place.step, &stands))
+                .is_none();
+        if is_cut_off {
+            work.late.cut_off_behind(other, other_place);
+        }
+        anew.push(Anew {
+            row: other,
+            event: StepEvent::ResetForRetry,
+            remaining: if is_cut_off {
+                branches::CUT_OFF
+            } else {
+                other.remaining
+            },
+            checkpoint: other.checkpoint,
+            metadata,
+        });
+    }
+    Ok(anew)
+}
+
+/// The numbers of a step's instances that have not ended when some begin anew.
+fn at_work(locked: &[StepRow], of: u32, anew: &[Anew]) -> Result<Vec<u32>, Error> {
+    let begin: HashSet<u128> = anew.iter().map(|anew| anew.row.key).collect();
+    let mut at_work = Vec::new();
+    for row in locked {
+        let place = row.place()?;
+        if place.step.number == of && (!row.state.is_terminal() || begin.contains(&row.key)) {
+            at_work.extend(place.instance);
+        }
+    }
+    Ok(at_work)
+}
+
+/// Whether a step's counter is that of its instances.
+fn instances_count(call: &Call, row: &StepRow, place: Place<'_>) -> Result<bool, Error> {
+    Ok(place.is_run_by_engine() && instances::standing(call, row)?.is_some())
 }
 
 fn failed_among(anew: &[Anew]) -> i32 {
@@ -251,14 +338,14 @@ fn rerun(
         };
         let is_chosen = is_chosen[number as usize - 1];
         let runs_anew = is_chosen && row.state.next(StepEvent::Rerun).is_some();
-        let remaining = match place.instance {
+        let remaining = if !place.is_of_template() {
             // It is let go when it is made anew.
-            _ if !place.is_of_template() && is_chosen => 1,
-            _ if !place.is_of_template() => row.remaining,
-            None if stands_for_instances(place) && !is_chosen && instances::has_any(call, row)? => {
-                row.remaining
-            }
-            _ => remaining(row, place.step, &stands),
+            if is_chosen { 1 } else { row.remaining }
+        } else if !is_chosen && instances_count(call, row, place)? {
+            row.remaining
+        } else {
+            let is_first = from_step == Some(row.number());
+            remaining(row, place.step, &stands, runs_anew, is_first)
         };
         if place.is_of_template() {
             stands.insert(
@@ -280,7 +367,7 @@ fn rerun(
                 ..Change::as_it_is(row)
             });
         }
-        if is_chosen && stands_for_instances(place) {
+        if is_chosen && place.is_of_template() && place.step.details.instances().is_some() {
             instances::forget(call, row)?;
         } else if runs_anew && place.is_run_by_engine() {
             waits::forget(call, row)?;
@@ -330,19 +417,34 @@ impl Stands {
     }
 }
 
-/// What a step's counter is to be, from how those stand that it depends on.
-fn remaining(row: &StepRow, step: &CompiledStep, stands: &HashMap<u32, Stands>) -> i32 {
-    let edges = step.dependencies.iter().map(|number| {
+/// How those stand that a step depends on.
+fn edges<'a>(
+    step: &'a CompiledStep,
+    stands: &'a HashMap<u32, Stands>,
+) -> impl Iterator<Item = Edge> + 'a {
+    step.dependencies.iter().map(|number| {
         stands
             .get(number)
             .map_or(Edge::Open, |stands| stands.edge(step.number))
-    });
-    let remaining = graph_branches::remaining(step, edges);
-    // One that has run exists, whatever was decided since.
+    })
+}
+
+/// What a step's counter is to be, from how those stand that it depends on.
+fn remaining(
+    row: &StepRow,
+    step: &CompiledStep,
+    stands: &HashMap<u32, Stands>,
+    runs_anew: bool,
+    is_first: bool,
+) -> i32 {
+    let remaining = graph_branches::remaining(step, edges(step, stands));
+    let open = graph_branches::open(edges(step, stands)) as i32;
+    let begins = runs_anew || row.state == StepState::Pending;
     match remaining {
         Some(remaining) => remaining as i32,
-        None if row.state == StepState::Pending => branches::CUT_OFF,
-        None => 0,
+        // What has run exists, whatever was decided since; and what an operator runs anew, if it waits for nothing.
+        None if begins && !(runs_anew && is_first && open == 0) => branches::CUT_OFF,
+        None => open,
     }
 }
 

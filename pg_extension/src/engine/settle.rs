@@ -16,7 +16,7 @@ use super::changes::{self, Change, ENQUEUED, FINISHED};
 use super::events;
 use super::late::{self, Late};
 use super::messages::{self, Released, Sent};
-use super::rows::StepRow;
+use super::rows::{self, Locking, StepRow};
 use super::tasks::{self, Delta, Deltas};
 use super::{Call, Taker, graphs, letters, waits};
 use crate::compiled::Kept;
@@ -61,25 +61,38 @@ pub(super) fn dependents_of(task: u128, place: Place<'_>) -> impl Iterator<Item 
         .filter_map(move |&number| step_key(task, number))
 }
 
-/// Steps and those that wait for them, but for those that are locked late.
-pub(super) fn with_narrow_dependents(
+/// Locks steps and those that wait for them, but for those that are locked late. Instances come first: whoever has one may wait for the step that stands for it.
+pub(super) fn lock_with_narrow_dependents(
     session: &Session,
     steps: &[u128],
-) -> Result<Vec<u128>, Error> {
+) -> Result<Vec<StepRow>, Error> {
     let graphs = graphs::of_steps(session, steps)?;
-    let mut wanted = steps.to_vec();
+    let mut instances = Vec::new();
+    let mut wanted = Vec::with_capacity(steps.len());
     for &step in steps {
         let task = task_of(step);
         if let Some(kept) = graphs.get(&task)
             && let Ok(place) = kept.place(keys::number_in_task(step))
         {
+            if place.instance.is_some() {
+                instances.push(step);
+                continue;
+            }
+            wanted.push(step);
             wanted.extend(
                 dependents_of(task, place)
                     .filter(|&key| !late::is_late(kept, keys::number_in_task(key))),
             );
         }
     }
-    Ok(wanted)
+    let mut locked = Vec::new();
+    if !instances.is_empty() {
+        locked = rows::read(session, instances, Locking::Wait)?;
+    }
+    if !wanted.is_empty() {
+        locked.extend(rows::read(session, wanted, Locking::Wait)?);
+    }
+    Ok(locked)
 }
 
 /// The rows of those that aren't locked late.
@@ -425,7 +438,9 @@ fn count(settlements: &[Settlement], deltas: &mut Deltas) {
             [StepEvent::CompleteManually | StepEvent::ResolveManually]
         ) {
             delta.cause = Some(TaskEvent::StepRepaired);
-        } else if matches!(to, StepState::Error | StepState::WaitingForRetry) {
+        } else if matches!(to, StepState::Error | StepState::WaitingForRetry) && !delta.is_repair()
+        {
+            // What an operator set going may end in a failure in the same call.
             delta.cause = Some(TaskEvent::StepFailed);
         }
     }

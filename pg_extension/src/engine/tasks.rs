@@ -1,6 +1,6 @@
 //! A task's counters and what follows from them: the one place where a task's next state is decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pgrx::pg_sys;
 use tasker_rules::history::{Tasks, encode};
@@ -40,7 +40,7 @@ impl Delta {
     }
 
     /// An operator's doing, which sets a task going again that had ended, and is in its history though its state stays.
-    fn is_repair(self) -> bool {
+    pub(super) fn is_repair(self) -> bool {
         matches!(
             self.cause,
             Some(TaskEvent::StepRepaired | TaskEvent::Reset | TaskEvent::Rerun)
@@ -176,6 +176,14 @@ pub(super) fn advance(call: &Call, deltas: &Deltas) -> Result<(), Error> {
                             TaskEvent::DependenciesReady
                         }
                         Some(cause) => cause,
+                        // What it waited for is cancelled: no step that ran has ended.
+                        None if matches!(
+                            from,
+                            TaskState::WaitingForRetry | TaskState::WaitingForDependencies
+                        ) =>
+                        {
+                            TaskEvent::DependenciesReady
+                        }
                         None => TaskEvent::StepCompleted,
                     };
                     let path = encode::<Tasks>(from, &progress::events(from, to, cause));
@@ -289,6 +297,25 @@ pub(super) fn lock(call: &Call, task: u128) -> Result<Option<TaskState>, Error> 
             Ok(row.text(2).parse()?)
         })?;
     Ok(states.into_iter().next())
+}
+
+/// Locks the tasks whose counters change, and others, in the order of their keys.
+pub(super) fn lock_changed(
+    call: &Call,
+    deltas: &Deltas,
+    others: impl Iterator<Item = u128>,
+) -> Result<(), Error> {
+    let changed = deltas
+        .iter()
+        .filter(|(_, delta)| !delta.changes_nothing())
+        .map(|(&task, _)| task);
+    let tasks: BTreeSet<u128> = changed.chain(others).collect();
+    for (partition, tasks) in partitions::group(call.session, tasks, |&task| task)? {
+        let values = [Value::uuids(&tasks)];
+        call.session
+            .rows(&LOCK, &partition.tasks, &values, |_| Ok(()))?;
+    }
+    Ok(())
 }
 
 /// Locks tasks without waiting and gives those that could be had.

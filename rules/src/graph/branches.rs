@@ -69,6 +69,13 @@ pub fn remaining(step: &CompiledStep, edges: impl IntoIterator<Item = Edge>) -> 
     exists.then_some(open)
 }
 
+/// How many dependencies a step is still waiting for, whether or not it exists.
+#[must_use]
+pub fn open(edges: impl IntoIterator<Item = Edge>) -> u32 {
+    let open = edges.into_iter().filter(|&edge| edge == Edge::Open);
+    open.count() as u32
+}
+
 impl CompiledTemplate {
     /// The dependents that a decision's result chooses, by their numbers. A step further behind may be named too: then those dependents that lead to it are chosen.
     ///

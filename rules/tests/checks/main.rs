@@ -1,6 +1,7 @@
 //! What the checks of a template find, each with its code and its path.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod kinds;
 mod meaning;
 mod shape;
 

@@ -1,0 +1,342 @@
+//! Decisions and instances finished at the same time, and while an operator does something to their task: whoever comes second waits and then sees what the first did, and nobody waits in a
+//! circle.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sqlx::{Executor, PgConnection};
+use tasker_client::{ClaimRequest, ClaimedStep, Client, Definition};
+use tasker_tests::TestDatabase;
+use tasker_tests::following::{create, is_blocked_by, process_of, step, times, verified};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+const SHARED: &str = "{name: shared, version: 1.0.0, steps: [
+  {name: one, type: decision, handler: {callable: t.a}},
+  {name: two, type: decision, handler: {callable: t.a}},
+  {name: left, handler: {callable: t.a}, dependencies: [one]},
+  {name: right, handler: {callable: t.a}, dependencies: [two]},
+  {name: join, type: deferred_convergence, handler: {callable: t.a}, dependencies: [left, right]},
+  {name: after, handler: {callable: t.a}, dependencies: [join]}]}";
+const MAP: &str = "{name: map, version: 1.0.0, steps: [
+  {name: list, handler: {callable: t.a}},
+  {name: each, type: map, over: list.items, handler: {callable: t.a}, dependencies: [list], retry: {max_attempts: 1}, failure_strategy: fail_fast},
+  {name: end, handler: {callable: t.a}, dependencies: [each]}]}";
+const PLAIN: &str = "{name: plain, version: 1.0.0, steps: [
+  {name: a, handler: {callable: t.a}, retry: {max_attempts: 1}}, {name: b, handler: {callable: t.a}}]}";
+const SECOND_GOES_ON_WITHIN: Duration = Duration::from_secs(10);
+
+/// The SQLSTATE with which a statement failed.
+type Code = Option<String>;
+
+async fn tried(session: &mut PgConnection, statement: &str) -> Code {
+    let done = session.execute(sqlx::raw_sql(statement)).await;
+    done.err().map(|error| {
+        let code = error
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code);
+        code.map_or_else(|| error.to_string(), std::borrow::Cow::into_owned)
+    })
+}
+
+/// A statement that runs while the test goes on.
+struct Running {
+    process: i32,
+    ends: JoinHandle<Code>,
+}
+
+impl Running {
+    async fn begin(database: &TestDatabase, statement: String) -> anyhow::Result<Self> {
+        let mut session = database.session().await?;
+        let process = process_of(&mut session).await?;
+        let ends = tokio::spawn(async move { tried(&mut session, &statement).await });
+        Ok(Self { process, ends })
+    }
+
+    async fn ended(self) -> anyhow::Result<Code> {
+        Ok(tokio::time::timeout(SECOND_GOES_ON_WITHIN, self.ends).await??)
+    }
+}
+
+/// A session that holds what a statement locked.
+async fn holder(database: &TestDatabase, statement: &str) -> anyhow::Result<(PgConnection, i32)> {
+    let mut session = database.session().await?;
+    let process = process_of(&mut session).await?;
+    session.execute("begin").await?;
+    session.execute(sqlx::raw_sql(statement)).await?;
+    Ok((session, process))
+}
+
+async fn claim(client: &Client, max_steps: u32) -> anyhow::Result<Vec<ClaimedStep>> {
+    let request = ClaimRequest {
+        worker_id: "tester".to_owned(),
+        namespaces: vec!["default".to_owned()],
+        max_steps,
+        lease: Duration::from_mins(1),
+        handlers: None,
+    };
+    Ok(client.claim_steps(&request).await?)
+}
+
+fn completion(step: &ClaimedStep, result: &Value) -> String {
+    format!(
+        "select tasker.complete_step('{}', {}, '{result}')",
+        step.step_uuid, step.attempt
+    )
+}
+
+fn outcomes(steps: &[(&ClaimedStep, Value)]) -> String {
+    let outcomes: Vec<Value> = steps
+        .iter()
+        .map(|(step, result)| {
+            json!({"step_uuid": step.step_uuid, "attempt": step.attempt, "status": "complete", "result": result})
+        })
+        .collect();
+    format!(
+        "select verdicts from tasker.finish_steps('tester', '{}')",
+        json!(outcomes)
+    )
+}
+
+fn failure(step: &ClaimedStep) -> String {
+    format!(
+        "select tasker.fail_step('{}', {}, '{{\"message\": \"no\"}}', false)",
+        step.step_uuid, step.attempt
+    )
+}
+
+async fn database() -> anyhow::Result<TestDatabase> {
+    let database = TestDatabase::new().await?;
+    for template in [SHARED, MAP, PLAIN] {
+        let definition = Definition::Yaml(template);
+        database
+            .client()
+            .register_template(definition, None)
+            .await?;
+    }
+    Ok(database)
+}
+
+/// A task whose map has made so many instances, all of them claimed.
+async fn mapped(database: &TestDatabase, count: usize) -> anyhow::Result<(Uuid, Vec<ClaimedStep>)> {
+    let client = database.client();
+    let task = create(client, "default", "map", &json!({})).await?;
+    let list = claim(client, 1).await?;
+    let items: Vec<usize> = (0..count).collect();
+    let made = completion(&list[0], &json!({"items": items}));
+    database.pool().execute(made.as_str()).await?;
+    let claimed = claim(client, 100).await?;
+    assert_eq!(claimed.len(), count);
+    Ok((task, claimed))
+}
+
+/// Runs the first in an open transaction, begins the second, which must wait for it, and commits. Gives the second's SQLSTATE.
+async fn second_waits(
+    database: &TestDatabase,
+    first: &str,
+    second: String,
+) -> anyhow::Result<Code> {
+    let (mut session, process) = holder(database, first).await?;
+    let second = Running::begin(database, second).await?;
+    is_blocked_by(database.pool(), second.process, process).await?;
+    session.execute("commit").await?;
+    second.ended().await
+}
+
+#[tokio::test]
+async fn two_decisions_that_choose_nothing_at_once_leave_their_join_out() -> anyhow::Result<()> {
+    let database = database().await?;
+    let client = database.client();
+    let task = create(client, "default", "shared", &json!({})).await?;
+    let claimed = claim(client, 5).await?;
+    let none = json!({"decision": {"steps": []}});
+    let code = second_waits(
+        &database,
+        &completion(&claimed[0], &none),
+        completion(&claimed[1], &none),
+    )
+    .await?;
+    assert_eq!(code, None);
+    assert_eq!(client.get_task(task).await?.state, "complete");
+    assert!(claim(client, 5).await?.is_empty());
+    verified(client).await
+}
+
+#[tokio::test]
+async fn the_branches_of_two_decisions_finished_at_once_enqueue_their_join_once()
+-> anyhow::Result<()> {
+    let database = database().await?;
+    let client = database.client();
+    let task = create(client, "default", "shared", &json!({})).await?;
+    let claimed = claim(client, 5).await?;
+    for (decision, branch) in claimed.iter().zip(["left", "right"]) {
+        let choice = json!({"decision": {"steps": [branch]}});
+        let decided = completion(decision, &choice);
+        database.pool().execute(decided.as_str()).await?;
+    }
+    let branches = claim(client, 5).await?;
+    let code = second_waits(
+        &database,
+        &completion(&branches[0], &json!(1)),
+        completion(&branches[1], &json!(1)),
+    )
+    .await?;
+    assert_eq!(code, None);
+    let join = step(client, task, "join").await?;
+    assert_eq!(
+        (join.state.as_str(), join.remaining_dependencies),
+        ("enqueued", 0)
+    );
+    let history = client.step_history(join.step_uuid).await?;
+    assert_eq!(times(&history, "enqueue"), 1);
+    verified(client).await
+}
+
+#[tokio::test]
+async fn the_last_two_instances_finished_at_once_complete_their_step_once() -> anyhow::Result<()> {
+    let database = database().await?;
+    let client = database.client();
+    let (task, claimed) = mapped(&database, 2).await?;
+    let code = second_waits(
+        &database,
+        &completion(&claimed[0], &json!("x")),
+        completion(&claimed[1], &json!("y")),
+    )
+    .await?;
+    assert_eq!(code, None);
+    let each = step(client, task, "each").await?;
+    assert_eq!(each.state, "complete");
+    let result = each.result.map(|result| result.get().replace(' ', ""));
+    assert_eq!(result.as_deref(), Some("[\"x\",\"y\"]"));
+    assert_eq!(step(client, task, "end").await?.state, "enqueued");
+    verified(client).await
+}
+
+/// What an operator may do to a task as a whole, and how an outcome that comes after it is answered.
+fn operations(task: Uuid) -> [(String, Code); 2] {
+    [
+        (
+            format!("select tasker.cancel_task('{task}')"),
+            Some("TK012".to_owned()),
+        ),
+        (format!("select tasker.pause_task('{task}')"), None),
+    ]
+}
+
+/// The operator waits for the step that stands for the instances, and whoever finishes one of them comes after him.
+#[tokio::test]
+async fn an_instance_finished_while_an_operator_waits_for_its_task_does_not_wait_in_a_circle()
+-> anyhow::Result<()> {
+    for number in 0..2 {
+        let database = database().await?;
+        let (task, claimed) = mapped(&database, 3).await?;
+        let each = step(database.client(), task, "each").await?.step_uuid;
+        let hold = format!("select from tasker.steps where step_uuid = '{each}' for no key update");
+        let (mut holding, process) = holder(&database, &hold).await?;
+        let (operation, expected) = operations(task)[number].clone();
+        let operator = Running::begin(&database, operation).await?;
+        is_blocked_by(database.pool(), operator.process, process).await?;
+        let finish = Running::begin(&database, completion(&claimed[1], &json!(1))).await?;
+        is_blocked_by(database.pool(), finish.process, operator.process).await?;
+        holding.execute("commit").await?;
+        assert_eq!(operator.ended().await?, None);
+        assert_eq!(finish.ended().await?, expected);
+        verified(database.client()).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_operator_waits_for_an_instance_that_is_being_finished() -> anyhow::Result<()> {
+    for number in 0..2 {
+        let database = database().await?;
+        let (task, claimed) = mapped(&database, 2).await?;
+        let operation = operations(task)[number].0.clone();
+        let finish = completion(&claimed[1], &json!(1));
+        assert_eq!(second_waits(&database, &finish, operation).await?, None);
+        verified(database.client()).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cancellation_waits_for_an_expansion_and_cancels_what_it_made() -> anyhow::Result<()> {
+    let database = database().await?;
+    let client = database.client();
+    let task = create(client, "default", "map", &json!({})).await?;
+    let list = claim(client, 1).await?;
+    let code = second_waits(
+        &database,
+        &completion(&list[0], &json!({"items": [1, 2, 3]})),
+        format!("select tasker.cancel_task('{task}')"),
+    )
+    .await?;
+    assert_eq!(code, None);
+    assert_eq!(client.get_task(task).await?.state, "cancelled");
+    let cancelled: i64 = sqlx::query_scalar(
+        "select count(*) from tasker.list_steps($1) where state = 'cancelled' and instance > 0",
+    )
+    .bind(task)
+    .fetch_one(database.pool())
+    .await?;
+    assert_eq!(cancelled, 3);
+    assert!(claim(client, 10).await?.is_empty());
+    verified(client).await
+}
+
+#[tokio::test]
+async fn siblings_of_an_instance_that_failed_fast_may_finish_meanwhile() -> anyhow::Result<()> {
+    let database = database().await?;
+    let client = database.client();
+    let (task, claimed) = mapped(&database, 3).await?;
+    let code = second_waits(
+        &database,
+        &failure(&claimed[0]),
+        completion(&claimed[1], &json!(1)),
+    )
+    .await?;
+    assert_eq!(code, None);
+    verified(client).await?;
+    client.run_maintenance(100).await?;
+    assert_eq!(step(client, task, "each").await?.state, "error");
+    let mut session = database.session().await?;
+    let late = tried(&mut session, &completion(&claimed[2], &json!(1))).await;
+    assert_eq!(late.as_deref(), Some("TK012"));
+    assert_eq!(client.get_task(task).await?.state, "error");
+    verified(client).await
+}
+
+/// A call that makes instances for one task changes the counters of another: it takes both tasks in the order in which everybody does.
+#[tokio::test]
+async fn tasks_are_locked_in_their_order_also_by_who_makes_instances() -> anyhow::Result<()> {
+    let database = database().await?;
+    let client = database.client();
+    let plain = create(client, "default", "plain", &json!({})).await?;
+    let map = create(client, "default", "map", &json!({})).await?;
+    let mut claimed = claim(client, 10).await?;
+    claimed.sort_by_key(|step| step.step_uuid);
+    assert!(plain < map);
+    let [a, b, list] = &claimed[..] else {
+        anyhow::bail!("{} steps", claimed.len());
+    };
+    // The first has the plain task and comes to the other; the second finishes a step of each.
+    let hold = format!("select from tasker.tasks where task_uuid = '{plain}' for no key update");
+    let (mut holding, process) = holder(&database, &hold).await?;
+    let first = Running::begin(
+        &database,
+        format!("begin; {}; select from tasker.tasks where task_uuid = '{map}' for no key update; commit", completion(a, &json!(1))),
+    )
+    .await?;
+    is_blocked_by(database.pool(), first.process, process).await?;
+    let second = Running::begin(
+        &database,
+        outcomes(&[(b, json!(1)), (list, json!({"items": [1, 2]}))]),
+    )
+    .await?;
+    is_blocked_by(database.pool(), second.process, first.process).await?;
+    holding.execute("commit").await?;
+    assert_eq!(first.ended().await?, None);
+    assert_eq!(second.ended().await?, None);
+    assert_eq!(client.get_task(plain).await?.state, "complete");
+    verified(client).await
+}
