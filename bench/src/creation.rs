@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use reqwest::StatusCode;
 use serde::Serialize;
 use serde_json::json;
+use serde_json::value::to_raw_value;
 use tasker_client::NewTask;
 use uuid::Uuid;
 
@@ -117,6 +118,9 @@ pub(crate) fn new_task(shape: Shape, namespace: &str) -> NewTask {
     NewTask {
         template_name: shape.template().to_owned(),
         namespace: namespace.to_owned(),
+        context: shape
+            .context()
+            .and_then(|context| to_raw_value(&context).ok()),
         ..NewTask::default()
     }
 }

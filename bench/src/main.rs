@@ -9,7 +9,7 @@
 //! | `limits` | what the machine, PGMQ and RabbitMQ can do without Tasker |
 //! | `latency`, `sustained`, `half_load` | what the worker process does: one task at a time, as much as it can, tasks that arrive at half of that |
 //! | `arrivals` | tasks created at fixed times |
-//! | `creation`, `drain`, `one_task` | what the engine does: create, work off a backlog, work off one very large task |
+//! | `creation`, `drain`, `one_task`, `one_map` | what the engine does: create, work off a backlog, work off one very large task, or a map over very much |
 //! | `flat` | whether the drain stays as fast with full tables, without statistics, under a held snapshot |
 //! | `report` | the table, the file, the charts, the targets |
 #![allow(clippy::print_stdout, reason = "the table goes to stdout")]
@@ -28,6 +28,7 @@ mod latency;
 mod limits;
 mod machine;
 mod meter;
+mod one_map;
 mod one_task;
 mod options;
 mod report;
@@ -67,6 +68,12 @@ async fn main() -> anyhow::Result<()> {
         let outcome = limits_alone(&stage, options.extent()).await;
         stage.stop()?;
         print!("{}", table::render_limits(&outcome?));
+        return Ok(());
+    }
+    if options.maps {
+        let outcome = one_map::sizes(&stage, options.extent()).await;
+        stage.stop()?;
+        print!("{}", table::render_maps(&outcome?));
         return Ok(());
     }
     let outcome = measure(&stage, &options).await;
@@ -150,6 +157,8 @@ async fn figures(
     meter.switch_autovacuum(true).await?;
     say("one task of many steps");
     let one_task = one_task::sizes(stage, extent).await?;
+    say("a map over many elements");
+    let one_map = one_map::sizes(stage, extent).await?;
     Ok(Figures {
         latency,
         sustained,
@@ -162,6 +171,7 @@ async fn figures(
         independent,
         fan_out,
         one_task,
+        one_map,
         flat: flat::conditions(stage, extent).await?,
     })
 }

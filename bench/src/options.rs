@@ -19,6 +19,10 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) limits: bool,
 
+    /// Only the curve of what an element of a map costs, printed and not written to a file
+    #[arg(long, conflicts_with = "limits")]
+    pub(crate) maps: bool,
+
     /// The shapes whose latency is measured [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) shapes: Vec<Shape>,
@@ -70,6 +74,8 @@ pub(crate) struct Extent {
     pub(crate) half_load: Duration,
     /// The sizes of a lone task that is created and drained, rising.
     pub(crate) one_task_steps: &'static [usize],
+    /// The sizes of a map that is drained, rising.
+    pub(crate) one_map_elements: &'static [usize],
     /// Steps of each backlog that is drained under a condition and beside it.
     pub(crate) flat_steps: usize,
     /// How many finished steps are many.
@@ -91,6 +97,7 @@ impl Extent {
         half_load_shapes: &[Shape::Linear],
         half_load: Duration::from_secs(8),
         one_task_steps: &[1_000, 10_000],
+        one_map_elements: &[1_000, 10_000],
         flat_steps: 10_000,
         finished_steps: 200_000,
         snapshot_held: Duration::ZERO,
@@ -107,6 +114,7 @@ impl Extent {
         half_load_shapes: &[Shape::Linear, Shape::Noop],
         half_load: Duration::from_secs(30),
         one_task_steps: &[1_000, 10_000, 100_000],
+        one_map_elements: &[1_000, 10_000, 100_000],
         flat_steps: 30_000,
         finished_steps: 5_000_000,
         snapshot_held: Duration::from_mins(10),

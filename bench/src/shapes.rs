@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::stage;
+
 /// The namespace of the generated templates that the worker serves.
 pub(crate) const SERVED: &str = "bench";
 /// The namespace that nobody but the benchmark itself claims from.
@@ -11,8 +13,15 @@ pub(crate) const CREATED_ONLY: &str = "bench_created";
 /// The handlers of the generated templates: the square of 1 is 1, however long the chain.
 const HANDLER: &str = "math.square";
 const JOIN_HANDLER: &str = "math.multiply_and_square";
+/// The name of the template whose map grows.
+pub(crate) const MAP: &str = "map";
 /// How wide the fan-out is and how long the chain.
 pub(crate) const LARGE: usize = 1_000;
+/// How many images the map goes over.
+const IMAGES: usize = 10_000;
+/// How many rows the file of the batch has, and how many of them an instance works on, as its template says.
+pub(crate) const CSV_ROWS: usize = 1_000;
+const ROWS_A_BATCH: usize = 200;
 
 /// A graph that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -31,10 +40,16 @@ pub(crate) enum Shape {
     FanOut,
     /// A thousand steps in a row.
     Chain,
+    /// A decision for two of three branches, joined by a convergence.
+    Conditional,
+    /// A list, an instance for each of its ten thousand elements, the step behind them.
+    Map,
+    /// A file of a thousand rows cut into five batches, each with a checkpoint halfway, added up.
+    Batch,
 }
 
 impl Shape {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Noop,
         Self::Linear,
         Self::Diamond,
@@ -42,6 +57,9 @@ impl Shape {
         Self::HierarchicalTree,
         Self::FanOut,
         Self::Chain,
+        Self::Conditional,
+        Self::Map,
+        Self::Batch,
     ];
 
     /// Its name in the report.
@@ -54,6 +72,9 @@ impl Shape {
             Self::HierarchicalTree => "tree 8",
             Self::FanOut => "fan-out 1,000",
             Self::Chain => "chain 1,000",
+            Self::Conditional => "conditional",
+            Self::Map => "map 10,000",
+            Self::Batch => "batch 1,000 rows",
         }
     }
 
@@ -67,9 +88,23 @@ impl Shape {
             Self::HierarchicalTree => "hierarchical_tree",
             Self::FanOut => "fan_out",
             Self::Chain => "chain",
+            Self::Conditional => "conditional_approval",
+            Self::Map => "thumbnail_map",
+            Self::Batch => "csv_batch",
         }
     }
 
+    /// What a task is created with, where the template's defaults don't do.
+    pub(crate) fn context(self) -> Option<Value> {
+        match self {
+            Self::Conditional => Some(json!({"amount": 5000, "requester": "bench"})),
+            Self::Map => Some(json!({"count": IMAGES})),
+            Self::Batch => Some(json!({"csv_path": stage::csv_path()})),
+            _ => None,
+        }
+    }
+
+    /// How many steps there are at the end.
     pub(crate) fn steps(self) -> usize {
         match self {
             Self::Noop => 1,
@@ -78,6 +113,9 @@ impl Shape {
             Self::HierarchicalTree => 8,
             Self::FanOut => LARGE + 2,
             Self::Chain => LARGE,
+            Self::Conditional => 5,
+            Self::Map => IMAGES + 3,
+            Self::Batch => CSV_ROWS / ROWS_A_BATCH + 3,
         }
     }
 
@@ -87,10 +125,12 @@ impl Shape {
 
     /// The namespace that the worker serves it in: the examples' own, or that of the generated templates.
     pub(crate) fn served_namespace(self) -> &'static str {
-        if self.is_generated() {
-            SERVED
-        } else {
-            "example"
+        match self {
+            _ if self.is_generated() => SERVED,
+            Self::Conditional => "approvals",
+            Self::Map => "media",
+            Self::Batch => "data",
+            _ => "example",
         }
     }
 
@@ -126,6 +166,15 @@ pub(crate) fn wide(steps: usize) -> Value {
 /// The name of that template.
 pub(crate) fn wide_name(steps: usize) -> String {
     format!("wide_{steps}")
+}
+
+/// A map over the array that its first step returns, for the namespace that nobody serves.
+pub(crate) fn map() -> Value {
+    let mut mapped = step("mapped", &["list".to_owned()]);
+    mapped["type"] = json!("map");
+    mapped["over"] = json!("list.items");
+    let last = step("last", &["mapped".to_owned()]);
+    template(MAP, UNSERVED, &[step("list", &[]), mapped, last])
 }
 
 fn template(name: &str, namespace: &str, steps: &[Value]) -> Value {

@@ -11,7 +11,7 @@ use tasker_cli::cluster::{Cluster, ClusterOptions, StopMode, free_port};
 use tasker_client::{Client, ConnectOptions, Definition};
 use tokio::process::{Child, Command};
 
-use crate::shapes::{self, CREATED_ONLY, SERVED, Shape, UNSERVED};
+use crate::shapes::{self, CREATED_ONLY, CSV_ROWS, SERVED, Shape, UNSERVED};
 
 const DATABASE: &str = "tasker";
 const READY_WITHIN: Duration = Duration::from_secs(20);
@@ -68,6 +68,7 @@ impl Stage {
     }
 
     async fn prepare(&self) -> anyhow::Result<()> {
+        make_csv().await?;
         let client = self.make_database().await?;
         for shape in Shape::ALL {
             if shape.is_generated() {
@@ -145,7 +146,7 @@ impl Stage {
 
     /// Starts the worker with the example handlers.
     pub(crate) fn start_worker(&self) -> anyhow::Result<Program> {
-        let namespaces = format!("example,{SERVED}");
+        let namespaces = format!("example,approvals,media,data,{SERVED}");
         self.start_program("tasker-worker", &["--namespaces", &namespaces])
     }
 
@@ -211,6 +212,26 @@ impl Program {
 pub(crate) fn project() -> &'static Path {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.parent().unwrap_or(own)
+}
+
+/// The file that the batch goes over.
+pub(crate) fn csv_path() -> PathBuf {
+    project().join(".build/bench/rows.csv")
+}
+
+async fn make_csv() -> anyhow::Result<()> {
+    let output = Command::new(project().join("examples/csv_batch/make_csv"))
+        .arg(csv_path())
+        .arg(CSV_ROWS.to_string())
+        .output()
+        .await
+        .context("can't run examples/csv_batch/make_csv")?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
 }
 
 /// The commit that is checked out, with a `+` when files differ from it; none outside a Git repository.

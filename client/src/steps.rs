@@ -54,7 +54,7 @@ pub struct Step {
     pub attempts_used: i32,
     /// How many claims it may use up.
     pub max_attempts: i32,
-    /// The handler: `{callable, method, initialization}`.
+    /// The handler: `{callable, method, initialization}`, and `batch_config` of a batchable step.
     #[sqlx(json(nullable))]
     pub handler: Option<Box<RawValue>>,
     /// The inputs of an instance.

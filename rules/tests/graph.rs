@@ -256,3 +256,18 @@ fn ten_thousand_missing_names_are_all_found() {
         .filter(|finding| finding.code == FindingCode::MissingDependency);
     assert_eq!(missing.count(), 10_000);
 }
+
+#[test]
+fn a_batchable_step_shows_its_handler_how_to_cut() {
+    let document = json!({ "name": "t", "version": "1", "steps": [
+        { "name": "cut", "type": "batchable", "handler": { "callable": "x" }, "batch_config": { "batch_size": 200, "cursor_field": "row_number" } },
+        { "name": "work", "type": "batch_worker", "handler": { "callable": "y" }, "dependencies": ["cut"] },
+    ] });
+    let compiled = compile(&serde_json::from_value(document).unwrap()).unwrap();
+    let shown = &compiled.step(1).unwrap().handler["batch_config"];
+    assert_eq!(
+        (&shown["batch_size"], &shown["cursor_field"]),
+        (&json!(200), &json!("row_number"))
+    );
+    assert_eq!(compiled.step(2).unwrap().handler.get("batch_config"), None);
+}

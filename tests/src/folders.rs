@@ -14,6 +14,11 @@ pub(crate) fn project() -> anyhow::Result<&'static Path> {
         .context("the tests lie in no project")
 }
 
+/// A file of the project, by its path from the root.
+pub fn project_file(path: &str) -> anyhow::Result<PathBuf> {
+    Ok(project()?.join(path))
+}
+
 /// A folder of the tests, made when it isn't there.
 pub(crate) fn test_folder(name: &str) -> anyhow::Result<PathBuf> {
     let folder = project()?.join(".build/tests").join(name);

@@ -58,7 +58,7 @@ pub use cluster::{
     has_statement_statistics, major_version,
 };
 pub use database::TestDatabase;
-pub use folders::ScratchFolder;
+pub use folders::{ScratchFolder, project_file};
 pub use program::{Program, Server, program_path};
 pub use scenario::Scenario;
 pub use signals::{Signal, signal};

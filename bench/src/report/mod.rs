@@ -15,6 +15,7 @@ use crate::half_load::HalfLoad;
 use crate::latency::Lone;
 use crate::limits::Limits;
 use crate::machine::{Memory, Others};
+use crate::one_map::OneMap;
 use crate::one_task::OneTask;
 use crate::sustained::Sustained;
 use targets::Target;
@@ -63,6 +64,8 @@ pub(crate) struct Figures {
     pub(crate) fan_out: Drain,
     /// One task of many steps, by its size.
     pub(crate) one_task: Vec<OneTask>,
+    /// One map, by the number of its elements.
+    pub(crate) one_map: Vec<OneMap>,
     /// Linear 4 drained under conditions that spoil plans and tables.
     pub(crate) flat: Vec<Flat>,
 }
@@ -86,6 +89,12 @@ impl Figures {
     pub(crate) fn growth(&self) -> Option<f64> {
         let (smallest, largest) = (self.one_task.first()?, self.one_task.last()?);
         Some(largest.steps_per_second / smallest.steps_per_second)
+    }
+
+    /// What an element of the largest map costs by what one of the smallest does.
+    pub(crate) fn growth_of_maps(&self) -> Option<f64> {
+        let (smallest, largest) = (self.one_map.first()?, self.one_map.last()?);
+        Some(largest.microseconds_per_element / smallest.microseconds_per_element)
     }
 
     /// The latency of a shape, when it was measured.

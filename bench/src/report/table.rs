@@ -7,6 +7,7 @@ use crate::drain::Drain;
 use crate::limits::Limits;
 use crate::limits::rabbitmq::RabbitMq;
 use crate::limits::rounds::QueueRounds;
+use crate::one_map::OneMap;
 
 /// The whole report.
 pub(crate) fn render(report: &Report) -> String {
@@ -18,6 +19,7 @@ pub(crate) fn render(report: &Report) -> String {
         creation(report),
         drains(report),
         one_task(report),
+        one_map(&report.figures.one_map),
         flat(report),
         memory(report),
         targets(report),
@@ -39,6 +41,11 @@ pub(crate) fn render(report: &Report) -> String {
 /// The machine's limits by themselves.
 pub(crate) fn render_limits(measured: &Limits) -> String {
     write_section(&limits(measured))
+}
+
+/// What an element of a map costs, by itself.
+pub(crate) fn render_maps(measured: &[OneMap]) -> String {
+    write_section(&one_map(measured))
 }
 
 type Section = (&'static str, Vec<Vec<String>>);
@@ -223,6 +230,27 @@ fn one_task(report: &Report) -> Section {
         ]);
     }
     ("one task, created and drained on one connection", rows)
+}
+
+fn one_map(measured: &[OneMap]) -> Section {
+    let mut rows = vec![row(&[
+        "elements",
+        "tasks",
+        "make ms",
+        "whole ms",
+        "µs/element",
+    ])];
+    for size in measured {
+        let each = |seconds: f64| number(seconds * 1_000.0 / size.tasks as f64);
+        rows.push(vec![
+            number(size.elements as f64),
+            size.tasks.to_string(),
+            each(size.make_seconds),
+            each(size.seconds),
+            number(size.microseconds_per_element),
+        ]);
+    }
+    ("one map, drained on one connection", rows)
 }
 
 fn flat(report: &Report) -> Section {

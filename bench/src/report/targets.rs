@@ -172,6 +172,11 @@ fn of_growth(figures: &Figures) -> Vec<Target> {
         let name = format!("steps/s of one task, {steps} steps against the smallest");
         targets.push(Target::new(&name, Bound::AtLeast(0.8), "", growth, "×"));
     }
+    if let (Some(growth), Some(largest)) = (figures.growth_of_maps(), figures.one_map.last()) {
+        let elements = number(largest.elements as f64);
+        let name = format!("µs an element of a map, {elements} elements against the fewest");
+        targets.push(Target::new(&name, Bound::AtMost(1.25), "", growth, "×"));
+    }
     if let Some(sustained) = figures.sustained.first() {
         let name = "worker's memory, end of a run against its first tenth";
         let growth = sustained.memory_growth();

@@ -31,7 +31,7 @@ pub struct ClaimedStep {
     pub step_name: String,
     /// The step's type, as the template names it.
     pub step_type: String,
-    /// The handler: `{callable, method, initialization}`.
+    /// The handler: `{callable, method, initialization}`, and `batch_config` of a batchable step.
     #[sqlx(json)]
     pub handler: Value,
     /// The task's context.

@@ -22,8 +22,8 @@ use details::Named;
 use crate::finding::Finding;
 use crate::key::MAX_NUMBER;
 use crate::template::{
-    Compensation, DomainEvent, Identity, Lifecycle, PublishedEvent, Retry, StepTemplate, StepType,
-    Template,
+    Compensation, DomainEvent, Handler, Identity, Lifecycle, PublishedEvent, Retry, StepTemplate,
+    StepType, Template,
 };
 
 /// A template's graph, with all that the engine needs of it to run a task.
@@ -62,7 +62,7 @@ pub struct CompiledStep {
     pub step_type: StepType,
     /// The handler's name; empty where no handler runs the step.
     pub callable: String,
-    /// The handler as the worker is given it: `{callable, method, initialization}`; null where there is none.
+    /// The handler as the worker is given it: `{callable, method, initialization}`, and `batch_config` of a batchable step; null where there is none.
     pub handler: Value,
     /// The numbers of the steps it waits for, ascending.
     pub dependencies: Vec<u32>,
@@ -412,6 +412,19 @@ pub fn compile(template: &Template) -> Result<CompiledTemplate, Vec<Finding>> {
     })
 }
 
+/// A handler as its worker is given it. What a batch is to be cut by is the template's to say and its batchable step's handler to follow.
+fn shown_handler(step: &StepTemplate, handler: &Handler) -> Value {
+    let mut shown = serde_json::json!({
+        "callable": handler.callable,
+        "method": handler.method,
+        "initialization": handler.initialization,
+    });
+    if let Some(config) = &step.batch_config {
+        shown["batch_config"] = serde_json::json!(config);
+    }
+    shown
+}
+
 fn compile_step(
     step: &StepTemplate,
     number: u32,
@@ -432,13 +445,7 @@ fn compile_step(
         callable: handler
             .map(|handler| handler.callable.clone())
             .unwrap_or_default(),
-        handler: handler.map_or(Value::Null, |handler| {
-            serde_json::json!({
-                "callable": handler.callable,
-                "method": handler.method,
-                "initialization": handler.initialization,
-            })
-        }),
+        handler: handler.map_or(Value::Null, |handler| shown_handler(step, handler)),
         initial_dependencies: dependencies.len() as u32,
         dependencies,
         dependents: Vec::new(),

@@ -257,7 +257,7 @@ enum_schema!(FailureStrategy);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchConfig {
-    /// How many items an instance works on.
+    /// How many items an instance works on. The handler is told and cuts accordingly.
     #[serde(default)]
     #[schemars(range(min = 1, max = 2_147_483_647))]
     pub batch_size: Option<u32>,
@@ -265,7 +265,7 @@ pub struct BatchConfig {
     #[serde(default)]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub parallelism: Option<u32>,
-    /// The field that cursors count.
+    /// The field that cursors count. The handler is told.
     #[serde(default)]
     pub cursor_field: Option<String>,
     /// The step whose instances do the work.

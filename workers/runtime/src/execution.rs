@@ -3,13 +3,12 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use serde_json::Value;
 use tasker_client::{Outcome, StepError};
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-use crate::{Handler, HandlerError, StepContext};
+use crate::{Answer, Handler, HandlerError, StepContext};
 
 /// Runs one attempt and says how it ended; `None` when it was stopped, so that nobody waits for its
 /// outcome.
@@ -62,8 +61,8 @@ fn timed_out(step: &StepContext) -> HandlerError {
 /// What the handler's task ended with; `None` when it was aborted from outside, as a closing
 /// runtime does.
 fn outcome_of(
-    ended: Result<Result<Value, HandlerError>, JoinError>,
-) -> Option<Result<Value, HandlerError>> {
+    ended: Result<Result<Answer, HandlerError>, JoinError>,
+) -> Option<Result<Answer, HandlerError>> {
     match ended {
         Ok(answer) => Some(answer),
         Err(error) => {
@@ -80,9 +79,12 @@ fn panic_message(payload: &(dyn Any + Send)) -> &str {
         .unwrap_or("it gave no message")
 }
 
-fn into_outcome(step: &StepContext, ended: Result<Value, HandlerError>) -> Outcome {
+fn into_outcome(step: &StepContext, ended: Result<Answer, HandlerError>) -> Outcome {
     let outcome = match ended {
-        Ok(result) => Outcome::complete(step.step_uuid(), step.attempt(), result),
+        Ok(Answer::Result(result)) => Outcome::complete(step.step_uuid(), step.attempt(), result),
+        Ok(Answer::Yield(checkpoint)) => {
+            Outcome::yield_with(step.step_uuid(), step.attempt(), checkpoint)
+        }
         Err(error) => Outcome::fail(step.step_uuid(), step.attempt(), step_error(&error)),
     };
     Outcome {
@@ -127,7 +129,7 @@ fn log(outcome: Option<&Outcome>) {
 mod tests {
     use std::time::Duration;
 
-    use serde_json::json;
+    use serde_json::{Value, json};
     use tasker_client::OutcomeStatus;
     use tokio_util::sync::CancellationToken;
 
@@ -158,6 +160,17 @@ mod tests {
         assert_eq!(
             (outcome.status, outcome.result),
             (OutcomeStatus::Complete, Some(json!({"n": 1})))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_gives_the_attempt_back() {
+        let handler = |_| async { Ok(Answer::Yield(json!({"next": 7}))) };
+        let outcome = execute(Arc::new(handler), step()).await;
+        let outcome = outcome.expect("the attempt ends with an outcome");
+        assert_eq!(
+            (outcome.status, outcome.checkpoint),
+            (OutcomeStatus::Yield, Some(json!({"next": 7})))
         );
     }
 
@@ -259,7 +272,7 @@ mod tests {
             let held = held.lock().expect("the lock is sound").take();
             async move {
                 let _held = held;
-                std::future::pending().await
+                std::future::pending::<Result<Value, HandlerError>>().await
             }
         };
         let stop = CancellationToken::new();

@@ -9,27 +9,48 @@ use serde_json::Value;
 
 use crate::{HandlerError, StepContext};
 
+/// What a handler that didn't fail says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// The step is done, with this result.
+    Result(Value),
+    /// The step goes on later from this checkpoint. No attempt is used up; the next one, of whichever
+    /// worker claims it, finds the checkpoint under [`StepContext::checkpoint`], and so does one that
+    /// takes over when that worker dies.
+    Yield(Value),
+}
+
+impl From<Value> for Answer {
+    fn from(result: Value) -> Self {
+        Self::Result(result)
+    }
+}
+
 /// The future of one handler call.
-pub type HandlerFuture<'a> = Pin<Box<dyn Future<Output = Result<Value, HandlerError>> + Send + 'a>>;
+pub type HandlerFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<Answer, HandlerError>> + Send + 'a>>;
 
 /// Does the work of a step.
 ///
-/// Every plain `async fn(StepContext) -> Result<Value, HandlerError>` is a handler; implement the
-/// trait for handlers that hold something, a connection pool for example. A handler may be called
+/// Every plain `async fn(StepContext) -> Result<Value, HandlerError>` is a handler, and so is one that
+/// returns an [`Answer`]; implement the trait for handlers that hold something, a connection pool for
+/// example. A handler may be called
 /// for many steps at once. It may be called again for a step whose earlier attempt died on the way,
 /// so its effects outside should bear repetition: `step_uuid` is a good idempotency key.
 pub trait Handler: Send + Sync + 'static {
-    /// Runs one attempt of a step. The result is stored as the step's result.
+    /// Runs one attempt of a step.
     fn call(&self, step: StepContext) -> HandlerFuture<'_>;
 }
 
-impl<F, R> Handler for F
+impl<F, R, A> Handler for F
 where
     F: Fn(StepContext) -> R + Send + Sync + 'static,
-    R: Future<Output = Result<Value, HandlerError>> + Send + 'static,
+    R: Future<Output = Result<A, HandlerError>> + Send + 'static,
+    A: Into<Answer>,
 {
     fn call(&self, step: StepContext) -> HandlerFuture<'_> {
-        Box::pin(self(step))
+        let call = self(step);
+        Box::pin(async move { call.await.map(Into::into) })
     }
 }
 
@@ -84,7 +105,7 @@ mod tests {
         fn call(&self, step: StepContext) -> HandlerFuture<'_> {
             Box::pin(async move {
                 let given: i64 = step.context_field("given")?;
-                Ok(json!(given + self.0))
+                Ok(json!(given + self.0).into())
             })
         }
     }
@@ -105,7 +126,10 @@ mod tests {
         let step = StepContext::draft("s", "adds").with_context(json!({"given": 40}));
         for (name, expected) in [("one", json!(1)), ("adds", json!(42))] {
             let handler = handlers.get(name).expect("the handler was added");
-            assert_eq!(handler.call(step.clone()).await, Ok(expected));
+            assert_eq!(
+                handler.call(step.clone()).await,
+                Ok(Answer::Result(expected))
+            );
         }
     }
 }

@@ -29,7 +29,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | `builder` | settings, and what is wrong with them |
-//! | `handler`, `handler_error`, `step_context` | what the author of a handler meets |
+//! | `handler`, `handler_error`, `step_context`, `results` | what the author of a handler meets |
 //! | `worker` | a worker ready to run: it registers and begins its shift |
 //! | `shift` | the loop: it waits for what happens and starts calls |
 //! | `board` | which steps run and which outcomes wait: plain bookkeeping |
@@ -53,6 +53,7 @@ mod handler;
 mod handler_error;
 mod jitter;
 mod prefetch;
+mod results;
 mod schedule;
 mod shift;
 mod step_context;
@@ -62,8 +63,9 @@ mod worker;
 
 pub use builder::{BuildError, WorkerBuilder};
 pub use event_handler::{EventFuture, EventHandler};
-pub use handler::{Handler, HandlerFuture};
+pub use handler::{Answer, Handler, HandlerFuture};
 pub use handler_error::HandlerError;
+pub use results::{Batch, Decision, Instance};
 pub use schedule::WakeMode;
 pub use step_context::{InputError, StepContext};
 pub use tasker_client::DomainEvent;

@@ -1,6 +1,7 @@
 //! What a handler is given: one attempt of a step, with its inputs.
 
 mod draft;
+mod instance;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,6 +36,7 @@ struct Data {
     step_name: String,
     callable: String,
     initialization: Value,
+    batch_config: Value,
     context: Value,
     inputs: Value,
     dependency_results: Map<String, Value>,
@@ -61,6 +63,22 @@ pub enum InputError {
         name: String,
         /// The names of the dependencies that are there.
         present: String,
+    },
+    /// The step isn't an instance that has such an input.
+    #[error("the step has no input `{name}`")]
+    NoInput {
+        /// The input asked for.
+        name: String,
+    },
+    /// The results of a map or a batch are too long together to be given with the step.
+    #[error(
+        "the {count} results of `{name}` are too long to be given with the step; get_dependency_results reads them in pages"
+    )]
+    Elsewhere {
+        /// The dependency asked for.
+        name: String,
+        /// How many results there are.
+        count: u64,
     },
     /// The value is there but isn't what was asked for.
     #[error("{place} isn't what the handler reads: {source}")]
@@ -91,11 +109,8 @@ impl StepContext {
             template_version: claimed.template_version,
             step_name: claimed.step_name,
             callable: text_of(&claimed.handler, "callable"),
-            initialization: claimed
-                .handler
-                .get("initialization")
-                .cloned()
-                .unwrap_or(Value::Null),
+            initialization: field_of(&claimed.handler, "initialization"),
+            batch_config: field_of(&claimed.handler, "batch_config"),
             context: claimed.context,
             inputs: claimed.inputs.unwrap_or(Value::Null),
             dependency_results: match claimed.dependency_results {
@@ -264,7 +279,15 @@ impl StepContext {
                     .join(", "),
             },
         })?;
-        read(value, || format!("the result of `{name}`"))
+        read(value, || format!("the result of `{name}`")).map_err(|unfit| {
+            match instance::count_of_reference(value) {
+                Some(count) => InputError::Elsewhere {
+                    name: name.into(),
+                    count,
+                },
+                None => unfit,
+            }
+        })
     }
 
     /// Whether nobody wants this attempt's result any more: its task was cancelled, another attempt
@@ -311,6 +334,10 @@ fn read<T: DeserializeOwned>(
         place: place(),
         source,
     })
+}
+
+fn field_of(object: &Value, field: &str) -> Value {
+    object.get(field).cloned().unwrap_or(Value::Null)
 }
 
 fn text_of(object: &Value, field: &str) -> String {

@@ -20,7 +20,7 @@ pub(crate) struct Settings {
         long,
         env = "TASKER_WORKER_NAMESPACES",
         value_delimiter = ',',
-        default_value = "example,shop,data,accounts,payments"
+        default_value = "example,shop,data,accounts,payments,approvals,media"
     )]
     pub(crate) namespaces: Vec<String>,
 
@@ -154,7 +154,15 @@ mod tests {
         assert_eq!(parse(&["--namespaces", "a,b"]).namespaces, ["a", "b"]);
         assert_eq!(
             parse(&[]).namespaces,
-            ["example", "shop", "data", "accounts", "payments"]
+            [
+                "example",
+                "shop",
+                "data",
+                "accounts",
+                "payments",
+                "approvals",
+                "media"
+            ]
         );
     }
 }

@@ -35,6 +35,7 @@ impl StepContext {
             step_name: step_name.into(),
             callable: callable.into(),
             initialization: Value::Null,
+            batch_config: Value::Null,
             context: Value::Object(Map::new()),
             inputs: Value::Null,
             dependency_results: Map::new(),
@@ -77,6 +78,24 @@ impl StepContext {
     #[must_use]
     pub fn with_initialization(self, initialization: Value) -> Self {
         self.changed(|data| data.initialization = initialization)
+    }
+
+    /// The draft with the `batch_config` of a batchable step.
+    #[must_use]
+    pub fn with_batch_config(self, batch_config: Value) -> Self {
+        self.changed(|data| data.batch_config = batch_config)
+    }
+
+    /// The draft with the inputs of an instance: a cursor or an item, its index, the total.
+    #[must_use]
+    pub fn with_inputs(self, inputs: Value) -> Self {
+        self.changed(|data| data.inputs = inputs)
+    }
+
+    /// The draft as it goes on from what an earlier attempt stored.
+    #[must_use]
+    pub fn with_checkpoint(self, checkpoint: Value) -> Self {
+        self.changed(|data| data.checkpoint = Some(checkpoint))
     }
 
     /// The draft with a limit to how long it may take.

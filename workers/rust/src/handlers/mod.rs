@@ -1,16 +1,18 @@
 //! The handlers of the example templates, a family a file. Each is a function of its step's input
-//! alone: no clock, no files, no network.
+//! alone: no clock, no network, and no files but the one that a CSV's task names.
 #![allow(
     clippy::struct_field_names,
     reason = "the fields have the names that the JSON has"
 )]
 
 mod accounts;
+mod approvals;
 mod data;
 mod events;
 mod example;
 mod integer;
 mod math;
+mod media;
 mod money;
 mod payments;
 mod reference;
@@ -19,7 +21,7 @@ mod shop;
 use std::future::ready;
 
 use serde_json::Value;
-use tasker_worker_runtime::{Handler, HandlerError, StepContext, WorkerBuilder};
+use tasker_worker_runtime::{Answer, Handler, HandlerError, StepContext, WorkerBuilder};
 
 /// What a handler answers.
 type HandlerResult = Result<Value, HandlerError>;
@@ -75,6 +77,16 @@ const COMPUTATIONS: &[(&str, Computation)] = &[
         payments::update_payment_records,
     ),
     ("payments.notify_customer", payments::notify_customer),
+    ("approvals.validate_request", approvals::validate_request),
+    ("approvals.routing_decision", approvals::routing_decision),
+    ("approvals.auto_approve", approvals::auto_approve),
+    ("approvals.manager_approval", approvals::manager_approval),
+    ("approvals.finance_review", approvals::finance_review),
+    ("approvals.finalize_approval", approvals::finalize_approval),
+    ("media.list_images", media::list_images),
+    ("media.make_thumbnail", media::make_thumbnail),
+    ("media.publish_gallery", media::publish_gallery),
+    ("data.aggregate_csv_results", data::aggregate_csv_results),
 ];
 
 /// Registers every handler of this program, and subscribes to events.
@@ -86,10 +98,31 @@ pub(crate) fn register_all(builder: WorkerBuilder) -> WorkerBuilder {
             builder.register(*name, computing(*compute))
         })
         .register("example.fail_times", example::fail_times)
+        .register("data.analyze_csv", reading_files(data::analyze_csv))
+        .register(
+            "data.process_csv_batch",
+            reading_files(data::process_csv_batch),
+        )
 }
 
 fn computing(compute: Computation) -> impl Handler {
     move |step: StepContext| ready(compute(&step))
+}
+
+/// A handler that waits for files, on a thread that may wait.
+fn reading_files<A>(work: fn(&StepContext) -> Result<A, HandlerError>) -> impl Handler
+where
+    A: Into<Answer> + Send + 'static,
+{
+    move |step: StepContext| async move {
+        match tokio::task::spawn_blocking(move || work(&step)).await {
+            Ok(answer) => answer,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(error) => Err(HandlerError::retryable(error.to_string())),
+            },
+        }
+    }
 }
 
 #[cfg(test)]

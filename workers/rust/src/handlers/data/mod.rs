@@ -1,7 +1,8 @@
 //! `data.*`: records of three sources are extracted, each summed up, and the sums put together.
 //! Records given in the context (`sales`, `inventory`, `customers`) are used as they are; otherwise
-//! samples are generated from its `seed` and `records`.
+//! samples are generated from its `seed` and `records`. And a CSV file is summed up in ranges.
 
+mod csv;
 mod extract;
 mod report;
 mod sample;
@@ -9,6 +10,7 @@ mod transform;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use csv::{aggregate_csv_results, analyze_csv, process_csv_batch};
 pub(crate) use extract::{extract_customers, extract_inventory, extract_sales};
 pub(crate) use report::{aggregate_metrics, generate_insights};
 pub(crate) use transform::{transform_customers, transform_inventory, transform_sales};
