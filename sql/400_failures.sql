@@ -23,69 +23,53 @@ end
 $function$;
 comment on function tasker._open_dead_letter_of(uuid) is 'The open dead letter of a task itself, or of one of its steps, by its key; null without one.';
 
-create function tasker._snapshot_steps(p_task_uuid uuid, out snapshot jsonb, out left_out bigint)
-language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
-declare
-  -- More than anybody looks through. A hundred thousand instances would be hundreds of megabytes, and jsonb ends at 256.
-  v_most constant bigint := 1000;
-  v_last constant uuid := tasker._last_step_uuid(p_task_uuid);
-  v_own integer;
-  v_count bigint;
+create function tasker._open_dead_letters(
+  p_task_uuids uuid[], p_now timestamptz, p_actor text, p_reason text default null, p_note text default null) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 begin
-  select x.steps_count into v_own from tasker.tasks t join tasker.templates x on x.template_id = t.template_id where t.task_uuid = p_task_uuid;
-  select count(*) into v_count from tasker.steps s where s.step_uuid > p_task_uuid and s.step_uuid <= v_last;
-  -- Chosen by their keys alone: their rows are read when it is known which.
-  select coalesce(jsonb_agg(to_jsonb(s) || jsonb_build_object('number', tasker._number_of(s.step_uuid)) order by k.rank, k.step_uuid), '[]'), v_count - count(*)
-  into snapshot, left_out
-  from (
-    select s.step_uuid, r.rank
-    from tasker.steps s
-    cross join lateral (
-      select case when v_count <= v_most or s.state in ('error', 'cancelled') then 0 when not tasker._satisfies_dependents(s.state) then 1
-        when tasker._number_of(s.step_uuid) <= v_own then 2 end as rank
-    ) r
-    where s.step_uuid > p_task_uuid and s.step_uuid <= v_last and r.rank is not null
-    order by r.rank, s.step_uuid
-    limit v_most
-  ) k
-  cross join lateral (select s.* from tasker.steps s where s.step_uuid = k.step_uuid) s;
-end
-$function$;
-comment on function tasker._snapshot_steps(uuid) is
-  'The steps of a task as they are now, and how many are left out. Of more than a thousand steps those that failed or were cancelled come first, then those that have not ended, then the '
-  'template''s own; instances that succeeded are left out.';
-
-create function tasker._snapshot_history(p_from uuid, p_to uuid) returns jsonb
-language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
-begin
-  return (
-    select coalesce(jsonb_agg(to_jsonb(h) - 'path' || jsonb_build_object('transitions', u.transitions) order by h.seq), '[]')
+  -- The snapshot: the task, its steps and the last 100 history rows of them as they are now. Of more than a thousand steps those that failed or were cancelled come first, then those
+  -- that have not ended, then the template's own; instances that succeeded are left out: a hundred thousand would be hundreds of megabytes, and jsonb ends at 256.
+  insert into tasker.dead_letters (dead_letter_uuid, task_uuid, reason, snapshot, opened_at, opened_by, note)
+  select (tasker._task_uuids(1, p_now))[1], t.task_uuid, coalesce(p_reason, tasker._dead_letter_reason(t.error)),
+    jsonb_build_object('task', t.snapshot, 'steps', s.snapshot, 'steps_left_out', s.left_out, 'history', h.snapshot), p_now, p_actor, p_note
+  from unnest(p_task_uuids) u(task_uuid)
+  cross join lateral (
+    select t.task_uuid, t.template_id, t.error, to_jsonb(t) as snapshot, tasker._last_step_uuid(t.task_uuid) as last_step_uuid
+    from tasker.tasks t
+    where t.task_uuid = u.task_uuid
+  ) t
+  cross join lateral (select x.steps_count from tasker.templates x where x.template_id = t.template_id) x
+  cross join lateral (select count(*) as count from tasker.steps s where s.step_uuid > t.task_uuid and s.step_uuid <= t.last_step_uuid) c
+  cross join lateral (
+    -- Chosen by their keys alone: their rows are read when it is known which.
+    select coalesce(jsonb_agg(to_jsonb(s) || jsonb_build_object('number', tasker._number_of(s.step_uuid)) order by k.rank, k.step_uuid), '[]') as snapshot,
+      c.count - count(*) as left_out
+    from (
+      select s.step_uuid, r.rank
+      from tasker.steps s
+      cross join lateral (
+        select case when c.count <= 1000 or s.state in ('error', 'cancelled') then 0 when not tasker._satisfies_dependents(s.state) then 1
+          when tasker._number_of(s.step_uuid) <= x.steps_count then 2 end as rank
+      ) r
+      where s.step_uuid > t.task_uuid and s.step_uuid <= t.last_step_uuid and r.rank is not null
+      order by r.rank, s.step_uuid
+      limit 1000
+    ) k
+    cross join lateral (select s.* from tasker.steps s where s.step_uuid = k.step_uuid) s
+  ) s
+  cross join lateral (
+    select coalesce(jsonb_agg(to_jsonb(h) - 'path' || jsonb_build_object('transitions', u.transitions) order by h.seq), '[]') as snapshot
     from (
       select h.* from tasker.step_transitions h
-      where h.step_uuid >= p_from and h.step_uuid <= p_to
+      where h.step_uuid > t.task_uuid and h.step_uuid <= t.last_step_uuid
       order by h.seq desc
       limit 100
     ) h
     cross join lateral (
       select jsonb_agg(jsonb_build_object('from_state', u.from_state, 'event', u.event, 'to_state', u.to_state) order by u.ordinal) as transitions
       from tasker._unroll_step(h.path) u
-    ) u);
-end
-$function$;
-comment on function tasker._snapshot_history(uuid, uuid) is 'The last 100 history rows of a range of steps.';
-
-create function tasker._open_dead_letters(
-  p_task_uuids uuid[], p_now timestamptz, p_actor text, p_reason text default null, p_note text default null) returns void
-language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
-begin
-  -- The snapshot: the task, its steps and the last 100 history rows of them as they are now.
-  insert into tasker.dead_letters (dead_letter_uuid, task_uuid, reason, snapshot, opened_at, opened_by, note)
-  select (tasker._task_uuids(1, p_now))[1], t.task_uuid, coalesce(p_reason, tasker._dead_letter_reason(t.error)),
-    jsonb_build_object('task', t.snapshot, 'steps', s.snapshot, 'steps_left_out', s.left_out,
-      'history', tasker._snapshot_history(t.task_uuid, tasker._last_step_uuid(t.task_uuid))), p_now, p_actor, p_note
-  from unnest(p_task_uuids) u(task_uuid)
-  cross join lateral (select t.task_uuid, t.error, to_jsonb(t) as snapshot from tasker.tasks t where t.task_uuid = u.task_uuid) t
-  cross join lateral tasker._snapshot_steps(t.task_uuid) s
+    ) u
+  ) h
   -- Under the tasks' locks: nobody opens one at the same time.
   where not exists (
     select from tasker.dead_letters d
@@ -101,7 +85,7 @@ begin
   -- The snapshot: the task, the one step and the last 100 rows of its history.
   insert into tasker.dead_letters (dead_letter_uuid, task_uuid, step_uuid, reason, snapshot, opened_at, opened_by)
   select u.dead_letter_uuid, t.task_uuid, s.step_uuid, tasker._dead_letter_reason(s.error),
-    jsonb_build_object('task', t.snapshot, 'steps', jsonb_build_array(s.snapshot), 'history', tasker._snapshot_history(s.step_uuid, s.step_uuid)), p_now, p_actor
+    jsonb_build_object('task', t.snapshot, 'steps', jsonb_build_array(s.snapshot), 'history', h.snapshot), p_now, p_actor
   from unnest(p_step_uuids, tasker._task_uuids(cardinality(p_step_uuids), p_now)) u(step_uuid, dead_letter_uuid)
   cross join lateral (
     select s.step_uuid, s.error, tasker._task_of(s.step_uuid) as task_uuid,
@@ -110,6 +94,19 @@ begin
     where s.step_uuid = u.step_uuid
   ) s
   cross join lateral (select t.task_uuid, to_jsonb(t) as snapshot from tasker.tasks t where t.task_uuid = s.task_uuid) t
+  cross join lateral (
+    select coalesce(jsonb_agg(to_jsonb(h) - 'path' || jsonb_build_object('transitions', u.transitions) order by h.seq), '[]') as snapshot
+    from (
+      select h.* from tasker.step_transitions h
+      where h.step_uuid = s.step_uuid
+      order by h.seq desc
+      limit 100
+    ) h
+    cross join lateral (
+      select jsonb_agg(jsonb_build_object('from_state', u.from_state, 'event', u.event, 'to_state', u.to_state) order by u.ordinal) as transitions
+      from tasker._unroll_step(h.path) u
+    ) u
+  ) h
   -- Under the steps' locks, for the same reason. Both conditions come from one table, so that the index is searched for both: by the task alone it leads through all of its instances.
   where not exists (
     select from tasker.dead_letters d

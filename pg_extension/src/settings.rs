@@ -92,6 +92,7 @@ const CHECK_NAMESPACES_NAME: &CStr = c"tasker.check_namespaces";
 const ACTING_FOR_NAME: &CStr = c"tasker.acting_for";
 
 /// Tells PostgreSQL of the settings. They bound what a caller may do, so only a superuser, or the configuration, sets them.
+#[allow(clippy::too_many_lines, reason = "a list")]
 pub(crate) fn define() {
     GucRegistry::define_int_guc(
         c"tasker.max_payload_bytes",

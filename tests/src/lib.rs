@@ -11,6 +11,7 @@
 //! - [`figures`]: work committed with the clock moved, and its statistics
 //! - [`following`]: tasks created and followed
 //! - [`http`]: requests to the server
+//! - [`instances`]: tasks with a batch or a map
 //! - [`command`]: the command line
 //! - [`catalogue`]: what the catalogue says of the extension, and how two databases differ in it
 //! - [`weeks`]: the work of several weeks
@@ -39,6 +40,7 @@ pub mod flight;
 mod folders;
 pub mod following;
 pub mod http;
+pub mod instances;
 pub mod mix;
 pub mod model;
 pub mod partitions;

@@ -177,7 +177,11 @@ async fn what_can_be_registered_is_and_the_rest_is_told() -> anyhow::Result<()> 
     std::fs::write(&path, text.replace("math.square", "math.cube"))?;
     let changed = path.to_string_lossy().into_owned();
     let path = scratch.path().join("not_built.yaml");
-    std::fs::write(&path, text.replace("math.square", "sql:math.square"))?;
+    let undone = text.replace(
+        "callable: math.square }",
+        "callable: math.square }\n    compensate: { callable: \"sql:math.root\" }",
+    );
+    std::fs::write(&path, undone)?;
     let not_built = path.to_string_lossy().into_owned();
     let run = ctl(
         &database,

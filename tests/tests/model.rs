@@ -200,18 +200,18 @@ impl Run {
         let behind: Vec<usize> = (of + 1..template.steps.len())
             .filter(|&step| template.leads_to(of, step))
             .collect();
-        let named: Vec<usize> = behind
+        let picked: Vec<usize> = behind
             .into_iter()
             .filter(|step| {
                 self.chance
                     .once_in(if dependents.contains(step) { 2 } else { 8 })
             })
             .collect();
-        let mut names: Vec<&str> = named
+        let mut names: Vec<&str> = picked
             .iter()
             .map(|&step| template.steps[step].name.as_str())
             .collect();
-        let chosen: BTreeSet<usize> = named
+        let chosen: BTreeSet<usize> = picked
             .iter()
             .flat_map(|&step| {
                 if dependents.contains(&step) {

@@ -26,7 +26,7 @@ async fn a_function_runs_as_the_role_that_registered_its_template_and_stays_it()
         "perform set_config('tasker.check_namespaces', 'off', false)",
         "perform tasker.run_sql_step()",
     ];
-    let tries: String = attempts
+    let tries: Vec<String> = attempts
         .iter()
         .map(|attempt| {
             let quoted = attempt.replace('\'', "''");
@@ -38,6 +38,7 @@ async fn a_function_runs_as_the_role_that_registered_its_template_and_stays_it()
             format!("begin {statement}; tried := tried || jsonb_build_object('{quoted}', current_user); exception when others then tried := tried || jsonb_build_object('{quoted}', sqlstate); end;")
         })
         .collect();
+    let tries = tries.concat();
     let mut bank = Bank::new(&[]).await?;
     bank.run(
         "create table bank.checked (x int); alter table bank.checked owner to {role};

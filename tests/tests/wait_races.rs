@@ -124,13 +124,13 @@ async fn a_signal_for_a_task_that_starts_meanwhile_is_kept() -> anyhow::Result<(
     let start = "select tasker._set_now(clock_timestamp() + interval '2 hours'); select tasker.run_maintenance_job('start_due_tasks')";
     let send = format!("select tasker.send_signal('{task}', 'go', '7')");
     second_waits_for_first(&database, &mut first, start, second, send).await?;
-    let sent: i64 = sqlx::query_scalar(
+    let signals: i64 = sqlx::query_scalar(
         "select count(*) from tasker.list_signals($1) s where s.payload is not null",
     )
     .bind(task)
     .fetch_one(&mut first)
     .await?;
-    assert_eq!(sent, 1);
+    assert_eq!(signals, 1);
     verified(database.client()).await
 }
 

@@ -12,7 +12,7 @@ use super::{Call, compensation};
 use crate::compiled;
 use crate::edition;
 use crate::error::Error;
-use crate::partitions;
+use crate::partitions::{self, Partition};
 use crate::statements::Statement;
 use crate::values::{Value, bool, int4, text, uuid};
 
@@ -143,68 +143,7 @@ pub(super) fn advance(call: &Call, deltas: &Deltas) -> Result<(), Error> {
         .collect();
     let (mut failed, mut ended) = (Vec::new(), Vec::new());
     for (partition, tasks) in partitions::group(call.session, changed, |&task| task)? {
-        let mut ending = Vec::new();
-        let mut advanced =
-            call.session
-                .rows(&LOCK, &partition.tasks, &[Value::uuids(&tasks)], |row| {
-                    let task = row.uuid(0);
-                    let delta = deltas.get(&task).copied().unwrap_or_default();
-                    let counters = Counters {
-                        running: row.int4(3) + delta.running,
-                        waiting_retry: row.int4(4) + delta.waiting_retry,
-                        waiting_engine: row.int4(5) + delta.waiting_engine,
-                        failed: row.int4(6) + delta.failed,
-                    };
-                    let from: TaskState = row.text(2).parse()?;
-                    let kept = compiled::template(row.int4(1))?;
-                    let on_failure = kept.template.lifecycle.on_failure;
-                    let is_repair = delta.is_repair();
-                    let to = if is_repair {
-                        progress::standing(counters, on_failure)
-                    } else {
-                        progress::next_state(from, counters, on_failure)
-                    };
-                    let cause = match delta.cause {
-                        // A reset sets a task going again that had failed; to any other it is a repair.
-                        Some(TaskEvent::Reset) if from != TaskState::Error => {
-                            TaskEvent::StepRepaired
-                        }
-                        // Nothing ran: what moved it came from inside the engine.
-                        None | Some(TaskEvent::StepFailed | TaskEvent::StepCompleted)
-                            if waits(from) =>
-                        {
-                            TaskEvent::DependenciesReady
-                        }
-                        Some(cause) => cause,
-                        // What it waited for is cancelled: no step that ran has ended.
-                        None if matches!(
-                            from,
-                            TaskState::WaitingForRetry | TaskState::WaitingForDependencies
-                        ) =>
-                        {
-                            TaskEvent::DependenciesReady
-                        }
-                        None => TaskEvent::StepCompleted,
-                    };
-                    let path = encode::<Tasks>(from, &progress::events(from, to, cause));
-                    if !kept.template.compensations.is_empty() {
-                        ending.push((task, kept, cause));
-                    }
-                    Ok(Advanced {
-                        task,
-                        from,
-                        to,
-                        counters,
-                        path,
-                        is_repair,
-                        is_undone: false,
-                    })
-                })?;
-        for (key, kept, cause) in ending {
-            if let Some(task) = advanced.iter_mut().find(|task| task.task == key) {
-                compensation::before_the_end(call, &partition, &kept, task, cause)?;
-            }
-        }
+        let advanced = decide(call, &partition, &tasks, deltas)?;
         let has_waits = tasks.iter().any(|task| {
             deltas
                 .get(task)
@@ -242,6 +181,68 @@ pub(super) fn advance(call: &Call, deltas: &Deltas) -> Result<(), Error> {
     ];
     call.session
         .run(&RECORD_FAILURES, "tasker._record_failures", &values)
+}
+
+/// Locks tasks of a partition and decides how they stand with their counters changed.
+fn decide(
+    call: &Call,
+    partition: &Partition,
+    tasks: &[u128],
+    deltas: &Deltas,
+) -> Result<Vec<Advanced>, Error> {
+    let mut ending = Vec::new();
+    let mut advanced =
+        call.session
+            .rows(&LOCK, &partition.tasks, &[Value::uuids(tasks)], |row| {
+                let task = row.uuid(0);
+                let delta = deltas.get(&task).copied().unwrap_or_default();
+                let counters = Counters {
+                    running: row.int4(3) + delta.running,
+                    waiting_retry: row.int4(4) + delta.waiting_retry,
+                    waiting_engine: row.int4(5) + delta.waiting_engine,
+                    failed: row.int4(6) + delta.failed,
+                };
+                let from: TaskState = row.text(2).parse()?;
+                let kept = compiled::template(row.int4(1))?;
+                let on_failure = kept.template.lifecycle.on_failure;
+                let is_repair = delta.is_repair();
+                let to = if is_repair {
+                    progress::standing(counters, on_failure)
+                } else {
+                    progress::next_state(from, counters, on_failure)
+                };
+                let cause = match delta.cause {
+                    // A reset sets a task going again that had failed; to any other it is a repair.
+                    Some(TaskEvent::Reset) if from != TaskState::Error => TaskEvent::StepRepaired,
+                    // Nothing ran: what moved it came from inside the engine.
+                    None | Some(TaskEvent::StepFailed | TaskEvent::StepCompleted)
+                        if waits(from) =>
+                    {
+                        TaskEvent::DependenciesReady
+                    }
+                    Some(cause) => cause,
+                    None => TaskEvent::StepCompleted,
+                };
+                let path = encode::<Tasks>(from, &progress::events(from, to, cause));
+                if !kept.template.compensations.is_empty() {
+                    ending.push((task, kept, cause));
+                }
+                Ok(Advanced {
+                    task,
+                    from,
+                    to,
+                    counters,
+                    path,
+                    is_repair,
+                    is_undone: false,
+                })
+            })?;
+    for (key, kept, cause) in ending {
+        if let Some(task) = advanced.iter_mut().find(|task| task.task == key) {
+            compensation::before_the_end(call, partition, &kept, task, cause)?;
+        }
+    }
+    Ok(advanced)
 }
 
 fn waits(state: TaskState) -> bool {

@@ -91,7 +91,7 @@ enum Beginning {
     /// It waits, until a time or without an end.
     Waits(Option<TimestampTz>),
     /// It is over at once.
-    Ends(Settlement),
+    Ends(Box<Settlement>),
 }
 
 /// Lets steps wait that have become ready, and gives what ends at once. The rows are locked and pending.
@@ -115,7 +115,7 @@ pub(super) fn begin(
             _ => continue,
         };
         match beginning {
-            Beginning::Ends(settlement) => ended.push(settlement),
+            Beginning::Ends(settlement) => ended.push(*settlement),
             Beginning::Waits(until) => {
                 let mut change = Change {
                     attempt: row.attempt + 1,
@@ -170,7 +170,7 @@ fn listen(call: &Call, row: &StepRow, signal: &WaitedSignal) -> Result<Beginning
         .rows(&SIGNAL, SIGNALS, &values, |row| Ok(row.json(0)))?;
     if let Some(payload) = arrived.into_iter().next() {
         let settlement = ended(row, payload.unwrap_or_else(null))?;
-        return Ok(Beginning::Ends(at_once(settlement)));
+        return Ok(Beginning::Ends(Box::new(at_once(settlement))));
     }
     Ok(Beginning::Waits(
         signal.timeout_seconds.map(|seconds| after(call, seconds)),
@@ -209,7 +209,7 @@ fn sleep(
         "{place}the result of {name} is no time: text with an offset, or seconds since 1970"
     );
     let settlement = failed(row, "timer_until", Some("TK021"), message);
-    Ok(Beginning::Ends(at_once(settlement)))
+    Ok(Beginning::Ends(Box::new(at_once(settlement))))
 }
 
 fn after(call: &Call, seconds: u32) -> TimestampTz {

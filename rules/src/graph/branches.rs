@@ -173,7 +173,6 @@ impl CompiledTemplate {
             existence.push(match step.details {
                 Details::Convergence if certain > 0 => Existence::Certain,
                 Details::Convergence if undecided > 0 => Existence::Undecided,
-                Details::Convergence if absent > 0 => Existence::Absent,
                 _ if absent > 0 => Existence::Absent,
                 _ if undecided > 0 => Existence::Undecided,
                 _ => Existence::Certain,

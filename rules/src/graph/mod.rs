@@ -365,7 +365,7 @@ pub fn compile(template: &Template) -> Result<CompiledTemplate, Vec<Finding>> {
         }
     }
     let numbers_of = steps.iter().map(|step| step.number);
-    let named = Named {
+    let by_name = Named {
         namespace: &template.namespace_name,
         steps: &template.steps,
         numbers: order
@@ -375,7 +375,7 @@ pub fn compile(template: &Template) -> Result<CompiledTemplate, Vec<Finding>> {
             .collect(),
     };
     for (index, &position) in order.iter().enumerate() {
-        steps[index].details = named.details(&template.steps[position]);
+        steps[index].details = by_name.details(&template.steps[position]);
         steps[index].is_conditional = steps[index].dependencies.iter().any(|&dependency| {
             let dependency = &steps[dependency as usize - 1];
             dependency.is_conditional || dependency.details == Details::Decision

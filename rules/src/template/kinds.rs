@@ -170,12 +170,12 @@ fn worker_named<'a>(step: &StepOutline<'a>) -> Option<&'a str> {
         .and_then(Value::as_str)
 }
 
-fn is_batch_worker(step: &&&StepOutline<'_>) -> bool {
-    step.step_type == Some(StepType::BatchWorker)
-}
-
 fn batchable(node: &Node<'_>) -> Option<Finding> {
-    let workers = || node.dependents.iter().filter(is_batch_worker);
+    let workers = || {
+        node.dependents
+            .iter()
+            .filter(|step| step.step_type == Some(StepType::BatchWorker))
+    };
     let missing = |field: &str, message: String| {
         Some(node.finding(FindingCode::BatchWorkerMissing, field, message))
     };

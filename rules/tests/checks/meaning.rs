@@ -52,11 +52,21 @@ fn a_step_waits_for_others_that_are_there_and_for_each_once() {
 
 #[test]
 fn what_is_not_built_is_refused_as_such() {
-    let undo =
-        with_step(&json!({ "compensate": { "callable": "undo", "retry": { "max_attempts": 2 } } }));
-    assert_eq!(errors(undo), ["UNSUPPORTED_TYPE steps[0].compensate"]);
+    let undo = with_step(&json!({ "compensate": { "callable": "sql:shop.undo" } }));
+    assert_eq!(
+        errors(undo),
+        ["UNSUPPORTED_TYPE steps[0].compensate.callable"]
+    );
     let typo = with_step(&json!({ "type": "standrd" }));
     assert!(message_of(typo, FindingCode::UnsupportedType).ends_with("did you mean \"standard\"?"));
+}
+
+#[test]
+fn a_step_may_name_what_undoes_it_unless_it_does_nothing_outside() {
+    let undo = json!({ "callable": "undo", "retry": { "max_attempts": 2 } });
+    assert!(errors(with_step(&json!({ "compensate": undo }))).is_empty());
+    let timer = with_wait(&json!({ "type": "timer", "delay_seconds": 1, "compensate": undo }));
+    assert_eq!(errors(timer), ["UNKNOWN_FIELD steps[1].compensate"]);
 }
 
 /// A template of a standard step `a` and a step `b` behind it.
