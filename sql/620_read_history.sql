@@ -108,7 +108,7 @@ begin
     cross join lateral tasker._step_definitions(array[i.template_id], array[i.definition_number]) g
     union all
     -- What undoes steps, one after the other.
-    select tasker._number_of(c.step_uuid), c.name, 'standard', c.step_uuid, c.state, true, array_remove(array[lag(c.name) over w], null), array_remove(array[lead(c.name) over w], null)
+    select tasker._number_of(c.step_uuid), c.name, 'standard', c.step_uuid, c.state, true, array_remove(array[lag(c.name) over w], null), array_remove(array[lead(c.name) over w], null), null
     from tasker.list_compensations(task_graph.task_uuid) c
     window w as (order by c.ordinal)
     order by 1;

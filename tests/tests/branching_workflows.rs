@@ -148,3 +148,31 @@ async fn an_image_that_fails_for_good_fails_its_task_and_its_siblings_go_on() ->
     );
     verified(stage.client()).await
 }
+
+#[tokio::test]
+async fn a_trip_whose_payment_is_declined_is_undone_the_last_booking_first() -> anyhow::Result<()> {
+    let stage = Stage::new(&[]).await?;
+    let server = Server::start(stage.database.url(), &[]).await?;
+    let context = json!({"traveller": "ada", "declined": true});
+    let (task_uuid, end) = run(&stage, &server, "example", "trip_booking", context).await?;
+    assert_eq!(end, "error");
+    let steps = stage.client().list_steps(task_uuid).await?;
+    let mut undone: Vec<(_, Value)> = steps
+        .into_iter()
+        .filter(|step| step.name.ends_with("_compensation"))
+        .map(|step| (step.finished_at, step.result.unwrap_or_default()))
+        .collect();
+    undone.sort_by_key(|(finished_at, _)| *finished_at);
+    let undone: Vec<Value> = undone.into_iter().map(|(_, result)| result).collect();
+    assert_eq!(
+        undone,
+        [
+            json!({"cancelled": "hotel for ada"}),
+            json!({"cancelled": "flight for ada"})
+        ]
+    );
+    let context = json!({"traveller": "ada"});
+    let (_, end) = run(&stage, &server, "example", "trip_booking", context).await?;
+    assert_eq!(end, "complete");
+    verified(stage.client()).await
+}

@@ -17,6 +17,7 @@ mod money;
 mod payments;
 mod reference;
 mod shop;
+mod trips;
 
 use std::future::ready;
 
@@ -34,6 +35,10 @@ const COMPUTATIONS: &[(&str, Computation)] = &[
     ("math.square", math::square),
     ("math.multiply_and_square", math::multiply_and_square),
     ("example.echo", example::echo),
+    ("trips.book_flight", trips::book_flight),
+    ("trips.book_hotel", trips::book_hotel),
+    ("trips.take_payment", trips::take_payment),
+    ("trips.cancel_booking", trips::cancel_booking),
     ("shop.validate_order", shop::validate_order),
     ("shop.reserve_inventory", shop::reserve_inventory),
     ("shop.process_payment", shop::process_payment),
