@@ -78,13 +78,13 @@ language plpgsql stable parallel unsafe security definer set search_path = pg_ca
 begin
   perform tasker._require_task(task_graph.task_uuid);
   return query
-    with task as materialized (
+    with asked as materialized (
       select t.template_id, tasker._unreal_steps(t.task_uuid, t.template_id) as unreal from tasker.tasks t where t.task_uuid = task_graph.task_uuid
     ), instances as materialized (
       select i.*, tasker._definition_number(i.template_id, i.number) as definition_number
       from (
         select s.step_uuid, s.state, t.template_id, tasker._number_of(s.step_uuid) as number
-        from task t
+        from asked t
         cross join tasker.steps s
         where tasker._is_dynamic(t.template_id) and s.step_uuid > task_graph.task_uuid and s.step_uuid <= tasker._last_step_uuid(task_graph.task_uuid)
           and s.step_uuid <> all (t.unreal)
@@ -92,7 +92,7 @@ begin
       where tasker._instance_of(i.template_id, i.number) is not null
     )
     select d.number, d.name, d.type, s.step_uuid, s.state, s.step_uuid is not null, d.dependencies, d.dependents, c.task_uuid
-    from task t
+    from asked t
     cross join lateral tasker._template_nodes(t.template_id) d
     left join lateral (
       select s.step_uuid, s.state from tasker.steps s where s.step_uuid = tasker._step_uuid(task_graph.task_uuid, d.number) and s.step_uuid <> all (t.unreal)

@@ -12,7 +12,15 @@ create function tasker._verify_steps(p_from uuid, p_to uuid) returns setof taske
 language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
   select v.invariant, tasker._task_of(s.step_uuid), s.step_uuid, v.detail
   from tasker.steps s
-  cross join lateral (select tasker._expected_counter(s.step_uuid, s.template_id) as unsatisfied) c
+  cross join lateral (
+    select case when tasker._is_dynamic(s.template_id) then tasker._expected_counter(s.step_uuid, s.template_id)
+      else (
+        select count(*) filter (where p.state is null or not tasker._satisfies_dependents(p.state))::integer
+        from tasker._dependencies(array[s.template_id], array[tasker._number_of(s.step_uuid)]) e
+        left join tasker.steps p on p.step_uuid = tasker._step_uuid(tasker._task_of(s.step_uuid), e.dependency_number)
+        where e.dependency_number is not null
+      ) end as unsatisfied
+  ) c
   cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
   cross join lateral (
     values
@@ -85,7 +93,8 @@ language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $fu
   cross join lateral (
     select coalesce(sum(tasker._counts_running(s.state)) filter (where not tasker._waits_in_engine(s.state, s.lease_expires_at)), 0) as running,
       count(*) filter (where tasker._waits_in_engine(s.state, s.lease_expires_at)) as waiting_engine, count(*) filter (where s.state = 'waiting_for_retry') as waiting_retry,
-      tasker._count_failed(t.task_uuid) as failed, count(*) as total,
+      count(*) filter (where s.state = 'cancelled' or s.state = 'error' and not tasker._tolerates_failure(s.template_id, tasker._number_of(s.step_uuid))) as failed,
+      count(*) as total,
       count(*) filter (where s.remaining_dependencies >= 0 and not tasker._satisfies_dependents(s.state)
         and not (s.state = 'error' and tasker._tolerates_failure(s.template_id, tasker._number_of(s.step_uuid)))) as unsatisfied
     from tasker.steps s

@@ -2447,14 +2447,49 @@ CREATE OR REPLACE FUNCTION tasker._open_dead_letters(p_task_uuids uuid[], p_now 
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-  -- The snapshot: the task, its steps and the last 100 history rows of them as they are now.
+  -- The snapshot: the task, its steps and the last 100 history rows of them as they are now. Of more than a thousand steps those that failed or were cancelled come first, then those
+  -- that have not ended, then the template's own; instances that succeeded are left out: a hundred thousand would be hundreds of megabytes, and jsonb ends at 256.
   insert into tasker.dead_letters (dead_letter_uuid, task_uuid, reason, snapshot, opened_at, opened_by, note)
   select (tasker._task_uuids(1, p_now))[1], t.task_uuid, coalesce(p_reason, tasker._dead_letter_reason(t.error)),
-    jsonb_build_object('task', t.snapshot, 'steps', s.snapshot, 'steps_left_out', s.left_out,
-      'history', tasker._snapshot_history(t.task_uuid, tasker._last_step_uuid(t.task_uuid))), p_now, p_actor, p_note
+    jsonb_build_object('task', t.snapshot, 'steps', s.snapshot, 'steps_left_out', s.left_out, 'history', h.snapshot), p_now, p_actor, p_note
   from unnest(p_task_uuids) u(task_uuid)
-  cross join lateral (select t.task_uuid, t.error, to_jsonb(t) as snapshot from tasker.tasks t where t.task_uuid = u.task_uuid) t
-  cross join lateral tasker._snapshot_steps(t.task_uuid) s
+  cross join lateral (
+    select t.task_uuid, t.template_id, t.error, to_jsonb(t) as snapshot, tasker._last_step_uuid(t.task_uuid) as last_step_uuid
+    from tasker.tasks t
+    where t.task_uuid = u.task_uuid
+  ) t
+  cross join lateral (select x.steps_count from tasker.templates x where x.template_id = t.template_id) x
+  cross join lateral (select count(*) as count from tasker.steps s where s.step_uuid > t.task_uuid and s.step_uuid <= t.last_step_uuid) c
+  cross join lateral (
+    -- Chosen by their keys alone: their rows are read when it is known which.
+    select coalesce(jsonb_agg(to_jsonb(s) || jsonb_build_object('number', tasker._number_of(s.step_uuid)) order by k.rank, k.step_uuid), '[]') as snapshot,
+      c.count - count(*) as left_out
+    from (
+      select s.step_uuid, r.rank
+      from tasker.steps s
+      cross join lateral (
+        select case when c.count <= 1000 or s.state in ('error', 'cancelled') then 0 when not tasker._satisfies_dependents(s.state) then 1
+          when tasker._number_of(s.step_uuid) <= x.steps_count then 2 end as rank
+      ) r
+      where s.step_uuid > t.task_uuid and s.step_uuid <= t.last_step_uuid and r.rank is not null
+      order by r.rank, s.step_uuid
+      limit 1000
+    ) k
+    cross join lateral (select s.* from tasker.steps s where s.step_uuid = k.step_uuid) s
+  ) s
+  cross join lateral (
+    select coalesce(jsonb_agg(to_jsonb(h) - 'path' || jsonb_build_object('transitions', u.transitions) order by h.seq), '[]') as snapshot
+    from (
+      select h.* from tasker.step_transitions h
+      where h.step_uuid > t.task_uuid and h.step_uuid <= t.last_step_uuid
+      order by h.seq desc
+      limit 100
+    ) h
+    cross join lateral (
+      select jsonb_agg(jsonb_build_object('from_state', u.from_state, 'event', u.event, 'to_state', u.to_state) order by u.ordinal) as transitions
+      from tasker._unroll_step(h.path) u
+    ) u
+  ) h
   -- Under the tasks' locks: nobody opens one at the same time.
   where not exists (
     select from tasker.dead_letters d
@@ -2485,7 +2520,7 @@ begin
   -- The snapshot: the task, the one step and the last 100 rows of its history.
   insert into tasker.dead_letters (dead_letter_uuid, task_uuid, step_uuid, reason, snapshot, opened_at, opened_by)
   select u.dead_letter_uuid, t.task_uuid, s.step_uuid, tasker._dead_letter_reason(s.error),
-    jsonb_build_object('task', t.snapshot, 'steps', jsonb_build_array(s.snapshot), 'history', tasker._snapshot_history(s.step_uuid, s.step_uuid)), p_now, p_actor
+    jsonb_build_object('task', t.snapshot, 'steps', jsonb_build_array(s.snapshot), 'history', h.snapshot), p_now, p_actor
   from unnest(p_step_uuids, tasker._task_uuids(cardinality(p_step_uuids), p_now)) u(step_uuid, dead_letter_uuid)
   cross join lateral (
     select s.step_uuid, s.error, tasker._task_of(s.step_uuid) as task_uuid,
@@ -2494,6 +2529,19 @@ begin
     where s.step_uuid = u.step_uuid
   ) s
   cross join lateral (select t.task_uuid, to_jsonb(t) as snapshot from tasker.tasks t where t.task_uuid = s.task_uuid) t
+  cross join lateral (
+    select coalesce(jsonb_agg(to_jsonb(h) - 'path' || jsonb_build_object('transitions', u.transitions) order by h.seq), '[]') as snapshot
+    from (
+      select h.* from tasker.step_transitions h
+      where h.step_uuid = s.step_uuid
+      order by h.seq desc
+      limit 100
+    ) h
+    cross join lateral (
+      select jsonb_agg(jsonb_build_object('from_state', u.from_state, 'event', u.event, 'to_state', u.to_state) order by u.ordinal) as transitions
+      from tasker._unroll_step(h.path) u
+    ) u
+  ) h
   -- Under the steps' locks, for the same reason. Both conditions come from one table, so that the index is searched for both: by the task alone it leads through all of its instances.
   where not exists (
     select from tasker.dead_letters d
@@ -3724,65 +3772,6 @@ $function$;
 comment on function tasker._slowest_kept() is 'How many of the slowest are kept for each template and span of time, of steps and of tasks.';
 revoke all on function tasker._slowest_kept() from public;
 
-CREATE OR REPLACE FUNCTION tasker._snapshot_history(p_from uuid, p_to uuid)
- RETURNS jsonb
- LANGUAGE plpgsql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-begin
-  return (
-    select coalesce(jsonb_agg(to_jsonb(h) - 'path' || jsonb_build_object('transitions', u.transitions) order by h.seq), '[]')
-    from (
-      select h.* from tasker.step_transitions h
-      where h.step_uuid >= p_from and h.step_uuid <= p_to
-      order by h.seq desc
-      limit 100
-    ) h
-    cross join lateral (
-      select jsonb_agg(jsonb_build_object('from_state', u.from_state, 'event', u.event, 'to_state', u.to_state) order by u.ordinal) as transitions
-      from tasker._unroll_step(h.path) u
-    ) u);
-end
-$function$;
-comment on function tasker._snapshot_history(uuid,uuid) is 'The last 100 history rows of a range of steps.';
-revoke all on function tasker._snapshot_history(uuid,uuid) from public;
-
-CREATE OR REPLACE FUNCTION tasker._snapshot_steps(p_task_uuid uuid, OUT snapshot jsonb, OUT left_out bigint)
- RETURNS record
- LANGUAGE plpgsql
- STABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-declare
-  -- More than anybody looks through. A hundred thousand instances would be hundreds of megabytes, and jsonb ends at 256.
-  v_most constant bigint := 1000;
-  v_last constant uuid := tasker._last_step_uuid(p_task_uuid);
-  v_own integer;
-  v_count bigint;
-begin
-  select x.steps_count into v_own from tasker.tasks t join tasker.templates x on x.template_id = t.template_id where t.task_uuid = p_task_uuid;
-  select count(*) into v_count from tasker.steps s where s.step_uuid > p_task_uuid and s.step_uuid <= v_last;
-  -- Chosen by their keys alone: their rows are read when it is known which.
-  select coalesce(jsonb_agg(to_jsonb(s) || jsonb_build_object('number', tasker._number_of(s.step_uuid)) order by k.rank, k.step_uuid), '[]'), v_count - count(*)
-  into snapshot, left_out
-  from (
-    select s.step_uuid, r.rank
-    from tasker.steps s
-    cross join lateral (
-      select case when v_count <= v_most or s.state in ('error', 'cancelled') then 0 when not tasker._satisfies_dependents(s.state) then 1
-        when tasker._number_of(s.step_uuid) <= v_own then 2 end as rank
-    ) r
-    where s.step_uuid > p_task_uuid and s.step_uuid <= v_last and r.rank is not null
-    order by r.rank, s.step_uuid
-    limit v_most
-  ) k
-  cross join lateral (select s.* from tasker.steps s where s.step_uuid = k.step_uuid) s;
-end
-$function$;
-comment on function tasker._snapshot_steps(uuid) is 'The steps of a task as they are now, and how many are left out. Of more than a thousand steps those that failed or were cancelled come first, then those that have not ended, then the template''s own; instances that succeeded are left out.';
-revoke all on function tasker._snapshot_steps(uuid) from public;
-
 CREATE OR REPLACE FUNCTION tasker._sql_function_problem(p_callable text, p_role name, OUT code text, OUT message text)
  RETURNS record
  LANGUAGE plpgsql
@@ -4723,7 +4712,15 @@ CREATE OR REPLACE FUNCTION tasker._verify_steps(p_from uuid, p_to uuid)
 AS $function$
   select v.invariant, tasker._task_of(s.step_uuid), s.step_uuid, v.detail
   from tasker.steps s
-  cross join lateral (select tasker._expected_counter(s.step_uuid, s.template_id) as unsatisfied) c
+  cross join lateral (
+    select case when tasker._is_dynamic(s.template_id) then tasker._expected_counter(s.step_uuid, s.template_id)
+      else (
+        select count(*) filter (where p.state is null or not tasker._satisfies_dependents(p.state))::integer
+        from tasker._dependencies(array[s.template_id], array[tasker._number_of(s.step_uuid)]) e
+        left join tasker.steps p on p.step_uuid = tasker._step_uuid(tasker._task_of(s.step_uuid), e.dependency_number)
+        where e.dependency_number is not null
+      ) end as unsatisfied
+  ) c
   cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
   cross join lateral (
     values
@@ -4749,7 +4746,8 @@ AS $function$
   cross join lateral (
     select coalesce(sum(tasker._counts_running(s.state)) filter (where not tasker._waits_in_engine(s.state, s.lease_expires_at)), 0) as running,
       count(*) filter (where tasker._waits_in_engine(s.state, s.lease_expires_at)) as waiting_engine, count(*) filter (where s.state = 'waiting_for_retry') as waiting_retry,
-      tasker._count_failed(t.task_uuid) as failed, count(*) as total,
+      count(*) filter (where s.state = 'cancelled' or s.state = 'error' and not tasker._tolerates_failure(s.template_id, tasker._number_of(s.step_uuid))) as failed,
+      count(*) as total,
       count(*) filter (where s.remaining_dependencies >= 0 and not tasker._satisfies_dependents(s.state)
         and not (s.state = 'error' and tasker._tolerates_failure(s.template_id, tasker._number_of(s.step_uuid)))) as unsatisfied
     from tasker.steps s
@@ -6737,13 +6735,13 @@ AS $function$
 begin
   perform tasker._require_task(task_graph.task_uuid);
   return query
-    with task as materialized (
+    with asked as materialized (
       select t.template_id, tasker._unreal_steps(t.task_uuid, t.template_id) as unreal from tasker.tasks t where t.task_uuid = task_graph.task_uuid
     ), instances as materialized (
       select i.*, tasker._definition_number(i.template_id, i.number) as definition_number
       from (
         select s.step_uuid, s.state, t.template_id, tasker._number_of(s.step_uuid) as number
-        from task t
+        from asked t
         cross join tasker.steps s
         where tasker._is_dynamic(t.template_id) and s.step_uuid > task_graph.task_uuid and s.step_uuid <= tasker._last_step_uuid(task_graph.task_uuid)
           and s.step_uuid <> all (t.unreal)
@@ -6751,7 +6749,7 @@ begin
       where tasker._instance_of(i.template_id, i.number) is not null
     )
     select d.number, d.name, d.type, s.step_uuid, s.state, s.step_uuid is not null, d.dependencies, d.dependents, c.task_uuid
-    from task t
+    from asked t
     cross join lateral tasker._template_nodes(t.template_id) d
     left join lateral (
       select s.step_uuid, s.state from tasker.steps s where s.step_uuid = tasker._step_uuid(task_graph.task_uuid, d.number) and s.step_uuid <> all (t.unreal)
@@ -6767,7 +6765,7 @@ begin
     cross join lateral tasker._step_definitions(array[i.template_id], array[i.definition_number]) g
     union all
     -- What undoes steps, one after the other.
-    select tasker._number_of(c.step_uuid), c.name, 'standard', c.step_uuid, c.state, true, array_remove(array[lag(c.name) over w], null), array_remove(array[lead(c.name) over w], null)
+    select tasker._number_of(c.step_uuid), c.name, 'standard', c.step_uuid, c.state, true, array_remove(array[lag(c.name) over w], null), array_remove(array[lead(c.name) over w], null), null
     from tasker.list_compensations(task_graph.task_uuid) c
     window w as (order by c.ordinal)
     order by 1;

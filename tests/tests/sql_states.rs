@@ -26,7 +26,7 @@ const TASKS_LATER: &[&str] = &[
 /// States that a task only passes through inside a transaction: nobody meets it there.
 const PASSED_THROUGH: [&str; 3] = ["initializing", "enqueuing_steps", "evaluating_results"];
 
-const TEMPLATES: [&str; 7] = [
+const TEMPLATES: [&str; 10] = [
     "{name: one, version: 1.0.0, steps: [{name: a, handler: {callable: t.a}, result_schema: {type: object},
        retry: {max_attempts: 2, backoff: linear, backoff_base_ms: 1000, jitter: 0}}, {name: b, handler: {callable: t.b}, dependencies: [a]}]}",
     "{name: two, version: 1.0.0, steps: [{name: a, handler: {callable: t.a}, retry: {max_attempts: 1}}, {name: b, handler: {callable: t.b}}]}",
@@ -39,6 +39,11 @@ const TEMPLATES: [&str; 7] = [
        {name: go, type: signal, signal: {name: go}, dependencies: [a]}]}",
     "{name: aside, version: 1.0.0, steps: [{name: a, handler: {callable: t.a}, retry: {max_attempts: 2, backoff: linear, backoff_base_ms: 100000, max_backoff_ms: 100000, jitter: 0}},
        {name: s, type: timer, delay_seconds: 60}, {name: b, handler: {callable: t.b}, dependencies: [s]}]}",
+    "{name: undo, version: 1.0.0, steps: [{name: a, handler: {callable: t.a}, compensate: {callable: t.undo}},
+       {name: b, handler: {callable: t.b}, dependencies: [a], retry: {max_attempts: 2, backoff: linear, backoff_base_ms: 100000, jitter: 0}}]}",
+    "{name: undo_nap, version: 1.0.0, steps: [{name: a, handler: {callable: t.a}, compensate: {callable: t.undo}}, {name: s, type: timer, delay_seconds: 60, dependencies: [a]}]}",
+    "{name: undo_block, version: 1.0.0, lifecycle: {on_failure: block}, steps: [{name: a, handler: {callable: t.a}, compensate: {callable: t.undo}},
+       {name: b, handler: {callable: t.b}, dependencies: [a], retry: {max_attempts: 1}}]}",
 ];
 
 fn machine<S: Copy + 'static, E: Copy + 'static>(
@@ -315,6 +320,45 @@ async fn wait(sql: &mut Scenario) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What becomes of tasks that undo what they did, begun from each state in which a task lasts, and by a failure.
+async fn undo(sql: &mut Scenario) -> anyhow::Result<()> {
+    let undo = |task: &str| format!("select tasker.cancel_task('{task}', 'no', true)");
+    let mut tasks = Vec::new();
+    for (template, error) in [
+        ("undo", None),
+        ("undo", Some(json!({"message": "m"}))),
+        ("undo", Some(json!({"message": "m", "retryable": false}))),
+        ("undo_nap", None),
+        ("undo_block", Some(json!({"message": "m"}))),
+    ] {
+        let (task, step) = claimed(sql, template).await?;
+        let finished = sql.finish("w", json!([done(&step, json!({}))]), 1).await?;
+        let for_good = error
+            .as_ref()
+            .is_some_and(|error| error["retryable"] == false);
+        if let (Some(error), [next]) = (error, &finished.claimed[..]) {
+            sql.fail(next, error).await?;
+        }
+        if !for_good {
+            sql.run(&undo(&task)).await?;
+        }
+        tasks.push(task);
+    }
+    for step in sql.claim("w", 1000).await? {
+        if step["step_name"] == "a_compensation" {
+            sql.complete(&step, json!({})).await?;
+        }
+    }
+    for (task, end) in
+        tasks
+            .iter()
+            .zip(["cancelled", "cancelled", "error", "cancelled", "cancelled"])
+    {
+        assert_eq!(sql.task_state(task).await?, end);
+    }
+    Ok(())
+}
+
 /// The transitions in the histories of all tasks.
 async fn reached(sql: &mut Scenario, histories: &str) -> anyhow::Result<Transitions> {
     let found: Vec<String> = sql
@@ -336,6 +380,7 @@ async fn every_transition_of_both_machines_is_reached_and_no_other() -> anyhow::
     end_tasks(&mut sql).await?;
     time_out(&mut sql).await?;
     wait(&mut sql).await?;
+    undo(&mut sql).await?;
     sql.verify().await?;
 
     let steps = reached(

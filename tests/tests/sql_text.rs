@@ -8,11 +8,16 @@ use tasker_tests::TestDatabase;
 use tasker_tests::tokens::{Token, tokens};
 
 /// Functions that execute what isn't a literal or a format of `%I` and `%L`, how often, and why nothing of a caller's gets into it.
-const EXECUTE_MORE: [(&str, usize, &str); 5] = [
+const EXECUTE_MORE: [(&str, usize, &str); 6] = [
     (
         "_export_leaving",
         1,
         "the function's name is read from the catalogue and quoted",
+    ),
+    (
+        "_forget_domain_events",
+        1,
+        "the queue's name is quoted where it is read",
     ),
     (
         "_keep_dead_letters",
