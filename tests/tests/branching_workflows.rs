@@ -157,11 +157,13 @@ async fn a_trip_whose_payment_is_declined_is_undone_the_last_booking_first() -> 
     let (task_uuid, end) = run(&stage, &server, "example", "trip_booking", context).await?;
     assert_eq!(end, "error");
     let steps = stage.client().list_steps(task_uuid).await?;
-    let mut undone: Vec<(_, Value)> = steps
-        .into_iter()
-        .filter(|step| step.name.ends_with("_compensation"))
-        .map(|step| (step.finished_at, step.result.unwrap_or_default()))
-        .collect();
+    let mut undone = Vec::new();
+    for step in steps {
+        if let Some(result) = step.result.filter(|_| step.name.ends_with("_compensation")) {
+            let result: Value = serde_json::from_str(result.get())?;
+            undone.push((step.finished_at, result));
+        }
+    }
     undone.sort_by_key(|(finished_at, _)| *finished_at);
     let undone: Vec<Value> = undone.into_iter().map(|(_, result)| result).collect();
     assert_eq!(

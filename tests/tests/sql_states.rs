@@ -344,16 +344,17 @@ async fn undo(sql: &mut Scenario) -> anyhow::Result<()> {
         }
         tasks.push(task);
     }
-    for step in sql.claim("w", 1000).await? {
-        if step["step_name"] == "a_compensation" {
-            sql.complete(&step, json!({})).await?;
-        }
+    sql.claim("w", 1000).await?;
+    for task in &tasks {
+        let undone = sql
+            .row(&format!(
+                "select step_uuid, attempt from tasker.list_steps('{task}') where name = 'a_compensation'"
+            ))
+            .await?;
+        sql.complete(&undone, json!({})).await?;
     }
-    for (task, end) in
-        tasks
-            .iter()
-            .zip(["cancelled", "cancelled", "error", "cancelled", "cancelled"])
-    {
+    let ends = ["cancelled", "cancelled", "error", "cancelled", "cancelled"];
+    for (task, end) in tasks.iter().zip(ends) {
         assert_eq!(sql.task_state(task).await?, end);
     }
     Ok(())
