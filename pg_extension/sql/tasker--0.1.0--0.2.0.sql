@@ -1,5 +1,32 @@
 -- From 0.1.0 to 0.2.0. Above the mark, by hand: types and tables, what they say to pg_dump, and rows. Below it: the functions, as pg_extension/upgrade-script writes them.
 
+-- All tables that change are locked at once, or none: sessions at work take them in different orders, and one that waited for a table here while it held another would wait for a session that waits
+-- for it. Between tries nothing is held, so nobody is held up.
+do $locks$
+declare
+  v_tables constant text := (
+    select 'tasker.namespaces, tasker.resting_outcomes, tasker.tasks, tasker.steps, tasker.dead_letters' || coalesce(', ' || pg_catalog.string_agg(q.name, ', ' order by q.name), '')
+    from (
+      select pg_catalog.format('pgmq.%I', 'q_' || n.queue_name) as name from tasker.namespaces n
+      where pg_catalog.to_regclass(pg_catalog.format('pgmq.%I', 'q_' || n.queue_name)) is not null
+    ) q);
+  v_until constant timestamptz := pg_catalog.clock_timestamp() + interval '20 seconds';
+begin
+  loop
+    begin
+      execute 'lock table ' || v_tables || ' in access exclusive mode nowait';
+      return;
+    exception
+      when lock_not_available then
+        if pg_catalog.clock_timestamp() > v_until then
+          raise;
+        end if;
+        perform pg_catalog.pg_sleep(0.001 + 0.004 * pg_catalog.random());
+    end;
+  end loop;
+end
+$locks$;
+
 create type tasker._edition as ();
 revoke all on type tasker._edition from public;
 
