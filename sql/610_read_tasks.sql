@@ -145,7 +145,7 @@ begin
     cross join lateral tasker._step_definitions(array[s.template_id], array[tasker._number_of(s.step_uuid)]) d
     -- The last that it has started.
     left join lateral (
-      select c.task_uuid from tasker.child_tasks c where d.type = 'task' and c.parent_step_uuid = s.step_uuid order by c.task_uuid desc limit 1
+      select c.task_uuid from tasker.child_tasks c where d.type = 'task' and c.parent_step_uuid = s.step_uuid order by c.attempt desc limit 1
     ) c on true
     where s.step_uuid >= p_from and s.step_uuid <= p_to and s.step_uuid <> all (v_unreal)
     order by s.step_uuid;

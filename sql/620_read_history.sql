@@ -98,7 +98,7 @@ begin
       select s.step_uuid, s.state from tasker.steps s where s.step_uuid = tasker._step_uuid(task_graph.task_uuid, d.number) and s.step_uuid <> all (t.unreal)
     ) s on true
     left join lateral (
-      select c.task_uuid from tasker.child_tasks c where d.type = 'task' and c.parent_step_uuid = s.step_uuid order by c.task_uuid desc limit 1
+      select c.task_uuid from tasker.child_tasks c where d.type = 'task' and c.parent_step_uuid = s.step_uuid order by c.attempt desc limit 1
     ) c on true
     union all
     -- What stands for instances waits for them.
