@@ -1,11 +1,17 @@
 //! A bit of everything that callers do, in one session: nearly every public function is called, with success.
 
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::eventually;
 use crate::weeks::work_off;
+
+/// For what other sessions of the cluster hold up.
+const WITHIN: Duration = Duration::from_mins(1);
 
 const TEMPLATES: [&str; 3] = [
     "{name: mixed, version: 1.0.0, steps: [\
@@ -279,10 +285,12 @@ impl<'a> Mix<'a> {
             "queue_stats()".to_owned(),
             "health()".to_owned(),
         ] {
-            let some = self
-                .one(&format!("select count(*)::text from tasker.{call}"))
-                .await?;
-            ensure!(some != "0", "{call} gives nothing");
+            let count = format!("select count(*)::text from tasker.{call}");
+            // Events wait for older transactions, wherever in the cluster they are.
+            eventually(&format!("{call} gives something"), WITHIN, async || {
+                Ok((self.one(&count).await? != "0").then_some(()))
+            })
+            .await?;
         }
         self.one("select count(*)::text from tasker.stale_tasks()")
             .await?;
