@@ -13,6 +13,7 @@ const QUEUE_STATS: &str = "select namespace, queue_name, visible, hidden, oldest
 
 /// The queue of one namespace.
 #[derive(Debug, Clone, PartialEq, Serialize, FromRow)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct QueueStats {
     /// The namespace.
     pub namespace: String,
@@ -36,6 +37,7 @@ pub struct QueueStats {
 
 /// What one job of a maintenance run did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MaintenanceRun {
     /// The job's name.
     pub job: String,
@@ -47,6 +49,7 @@ pub struct MaintenanceRun {
 
 /// What one batch of one job of maintenance came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, FromRow)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobRun {
     /// How many rows it moved.
     pub processed: i64,
@@ -56,6 +59,7 @@ pub struct JobRun {
 
 /// An invariant that doesn't hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Violation {
     /// The invariant's number.
     pub invariant: i32,
@@ -69,6 +73,7 @@ pub struct Violation {
 
 /// One check of the engine's health.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HealthCheck {
     /// What was checked.
     pub name: String,

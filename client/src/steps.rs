@@ -35,6 +35,7 @@ const STEP_HISTORY: &str = "select seq, from_state, to_state, event, at, attempt
 
 /// A step as it is now.
 #[derive(Debug, Clone, Serialize, FromRow)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Step {
     /// The step's key.
     pub step_uuid: Uuid,
@@ -55,18 +56,23 @@ pub struct Step {
     /// How many claims it may use up.
     pub max_attempts: i32,
     /// The handler: `{callable, method, initialization}`, and `batch_config` of a batchable step.
+    #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
     #[sqlx(json(nullable))]
     pub handler: Option<Box<RawValue>>,
     /// The inputs of an instance.
+    #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
     #[sqlx(json(nullable))]
     pub inputs: Option<Box<RawValue>>,
     /// What it returned.
+    #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
     #[sqlx(json(nullable))]
     pub result: Option<Box<RawValue>>,
     /// Why its last attempt failed.
+    #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
     #[sqlx(json(nullable))]
     pub error: Option<Box<RawValue>>,
     /// What an attempt saved to go on from.
+    #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
     #[sqlx(json(nullable))]
     pub checkpoint: Option<Box<RawValue>>,
     /// Who claimed it last.

@@ -49,6 +49,7 @@ const TASK_GRAPH: &str = "select number, name, type, step_uuid, state, created, 
 
 /// What a new task is to be. `NewTask { template_name, ..Default::default() }` leaves the rest to the database's defaults.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NewTask {
     /// The template's name.
@@ -58,6 +59,7 @@ pub struct NewTask {
     #[serde(default = "default_namespace")]
     pub namespace: String,
     /// The task's input; an empty object when left out.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<Box<RawValue>>,
     /// The template's version; the newest when left out.
@@ -67,6 +69,7 @@ pub struct NewTask {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
     /// -100 to 100; higher is served first.
+    #[cfg_attr(feature = "openapi", schema(minimum = -100, maximum = 100))]
     #[serde(default)]
     pub priority: i32,
     /// Not to be started before.
@@ -118,6 +121,7 @@ fn default_namespace() -> String {
 
 /// One answer of [`Client::create_tasks`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, FromRow)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreatedTask {
     /// The place of its request, from 1.
     pub ordinal: i32,
@@ -129,6 +133,7 @@ pub struct CreatedTask {
 
 /// A task as it is now.
 #[derive(Debug, Clone, Serialize, FromRow)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Task {
     /// The task's key.
     pub task_uuid: Uuid,
@@ -141,6 +146,7 @@ pub struct Task {
     /// One of the twelve states.
     pub state: String,
     /// Its input, with the schema's defaults filled in.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     #[sqlx(json)]
     pub context: Box<RawValue>,
     /// -100 to 100; higher is served first.
@@ -176,6 +182,7 @@ pub struct Task {
     /// How many of them failed for good.
     pub steps_failed: i32,
     /// Why it ended in `error`.
+    #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
     #[sqlx(json(nullable))]
     pub error: Option<Box<RawValue>>,
 }
@@ -205,6 +212,7 @@ pub struct TaskFilter {
 
 /// One transition of a task or step.
 #[derive(Debug, Clone, Serialize, FromRow)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HistoryRow {
     /// Its place in the history.
     pub seq: i64,
@@ -221,12 +229,14 @@ pub struct HistoryRow {
     /// Who did it.
     pub actor: Option<String>,
     /// More about it.
+    #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
     #[sqlx(json(nullable))]
     pub metadata: Option<Box<RawValue>>,
 }
 
 /// A step of a task's graph, also one that isn't created yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GraphNode {
     /// Its number in topological order, from 1.
     pub number: i32,

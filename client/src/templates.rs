@@ -28,6 +28,7 @@ pub enum Definition<'a> {
 
 /// The answer of [`Client::register_template`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegisteredTemplate {
     /// The template's key.
     pub template_uuid: Uuid,
@@ -43,6 +44,7 @@ pub struct RegisteredTemplate {
 
 /// One thing that is wrong or doubtful in a template.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Finding {
     /// `error` or `warning`.
     pub severity: String,
@@ -56,6 +58,7 @@ pub struct Finding {
 
 /// A registered template, without its definition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TemplateSummary {
     /// The template's key.
     pub template_uuid: Uuid,
@@ -79,6 +82,7 @@ pub struct TemplateSummary {
 
 /// A registered template with its definition.
 #[derive(Debug, Clone, Serialize, FromRow)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Template {
     /// The template's key.
     pub template_uuid: Uuid,
@@ -99,6 +103,7 @@ pub struct Template {
     /// Since when no task can be made of it.
     pub retired_at: Option<DateTime<Utc>>,
     /// The document as JSON.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     #[sqlx(json)]
     pub definition: Box<RawValue>,
     /// The document as it was written.

@@ -7,30 +7,50 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
 use tasker_client::HealthCheck;
+use utoipa::ToSchema;
 
 use crate::routes::AppState;
 
 /// A check that takes longer has failed: who asks has a timeout too.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Health {
     status: &'static str,
     version: &'static str,
     checks: Vec<HealthCheck>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Status {
     status: &'static str,
 }
 
 /// The process runs; it says nothing of the database.
+#[utoipa::path(
+    get,
+    path = "/health/live",
+    operation_id = "live",
+    tag = "health",
+    responses(
+        (status = 200, description = "It runs", body = Status),
+    ),
+)]
 pub(crate) async fn live() -> Json<Status> {
     Json(Status { status: "ok" })
 }
 
 /// Requests can be served: the database answers and everything it needs is there.
+#[utoipa::path(
+    get,
+    path = "/health/ready",
+    operation_id = "ready",
+    tag = "health",
+    responses(
+        (status = 200, description = "It can serve", body = Health),
+        (status = 503, description = "It can not", body = Health),
+    ),
+)]
 pub(crate) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<Health>) {
     // A server can take requests while nobody serves the tasks, does the maintenance or reads the feed, and while a schedule is in trouble.
     answer(&state, "ready", "not_ready", |check| {
@@ -40,6 +60,16 @@ pub(crate) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<He
 }
 
 /// The same checks, for people and monitors.
+#[utoipa::path(
+    get,
+    path = "/health",
+    operation_id = "health",
+    tag = "health",
+    responses(
+        (status = 200, description = "All is well", body = Health),
+        (status = 503, description = "Something is not", body = Health),
+    ),
+)]
 pub(crate) async fn health(State(state): State<AppState>) -> (StatusCode, Json<Health>) {
     answer(&state, "healthy", "unhealthy", |_| true).await
 }

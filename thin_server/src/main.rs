@@ -7,6 +7,7 @@
 //! | `routes` | which path is which handler, and the layers around them |
 //! | `tasks`, `steps`, `templates`, `health` | the handlers |
 //! | `extract`, `problem` | requests read, errors answered, in one shape |
+//! | `openapi` | the document made from the handlers, and the page to try it |
 //! | `request_id`, `limits` | what surrounds every request |
 //! | `maintenance` | what time must do, where the extension's own worker doesn't run |
 //! | `sql_steps` | steps that are SQL functions, where the extension's own processes don't run them |
@@ -15,6 +16,7 @@ mod extract;
 mod health;
 mod limits;
 mod maintenance;
+mod openapi;
 mod page;
 mod problem;
 mod request_id;

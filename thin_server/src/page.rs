@@ -2,6 +2,7 @@
 
 use axum::http::Uri;
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::problem::Problem;
@@ -10,9 +11,11 @@ const DEFAULT_LIMIT: i32 = 50;
 const MAX_LIMIT: i32 = 500;
 
 /// A list, or a page of one.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Page<T> {
+    /// What there is of it.
     pub(crate) items: Vec<T>,
+    /// The request for what comes after; null on the last page.
     pub(crate) next: Option<String>,
 }
 

@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tasker_client::Error;
+use utoipa::ToSchema;
 
 /// What a caller is told to wait before the next attempt, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
@@ -28,18 +29,26 @@ struct Contents {
     cause: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
-    error: Fields<'a>,
+/// The body of every error.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ErrorBody {
+    error: Fields,
 }
 
-#[derive(Serialize)]
-struct Fields<'a> {
-    code: &'a str,
-    message: &'a str,
-    detail: Option<&'a str>,
-    hint: Option<&'a str>,
-    request_id: &'a str,
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+struct Fields {
+    /// The SQLSTATE, or a word for what never reached the database.
+    #[schema(example = "TK001")]
+    code: String,
+    /// What went wrong, in one line.
+    message: String,
+    /// More about it.
+    detail: Option<String>,
+    /// What to do about it.
+    hint: Option<String>,
+    /// What the server's log calls this request.
+    request_id: String,
 }
 
 impl Problem {
@@ -138,13 +147,14 @@ impl Problem {
     }
 
     pub(crate) fn render(&self, request_id: &str) -> Response {
-        let body = Body {
+        let contents = self.0.as_ref().clone();
+        let body = ErrorBody {
             error: Fields {
-                code: &self.0.code,
-                message: &self.0.message,
-                detail: self.0.detail.as_deref(),
-                hint: self.0.hint.as_deref(),
-                request_id,
+                code: contents.code,
+                message: contents.message,
+                detail: contents.detail,
+                hint: contents.hint,
+                request_id: request_id.to_owned(),
             },
         };
         let mut response = (self.0.status, axum::Json(body)).into_response();

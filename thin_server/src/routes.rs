@@ -5,11 +5,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
 use tasker_client::Client;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::limits::{self, Limits};
+use crate::openapi::{self, Shared};
 use crate::problem::Problem;
 use crate::{health, problem, request_id, steps, tasks, templates};
 
@@ -28,6 +31,14 @@ impl AppState {
     }
 }
 
+/// What callers may do; each module of handlers says its paths, their permissions and their answers.
+fn api() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .merge(tasks::routes())
+        .merge(steps::routes())
+        .merge(templates::routes())
+}
+
 /// All paths. The health checks stand outside the limits: they answer also while the server is busy.
 pub(crate) fn app(
     state: AppState,
@@ -35,38 +46,16 @@ pub(crate) fn app(
     request_timeout: Duration,
 ) -> Router {
     let limits = Limits::new(concurrent_requests, request_timeout);
-    let api = Router::new()
-        .route("/v1/tasks", get(tasks::list).post(tasks::create))
-        .route(
-            "/v1/tasks/{task_uuid}",
-            get(tasks::get).delete(tasks::cancel),
-        )
-        .route("/v1/tasks/{task_uuid}/graph", get(tasks::graph))
-        .route("/v1/tasks/{task_uuid}/history", get(tasks::history))
-        .route("/v1/tasks/{task_uuid}/workflow_steps", get(steps::list))
-        .route(
-            "/v1/tasks/{task_uuid}/workflow_steps/{step_uuid}",
-            get(steps::get),
-        )
-        .route(
-            "/v1/tasks/{task_uuid}/workflow_steps/{step_uuid}/audit",
-            get(steps::audit),
-        )
-        .route(
-            "/v1/templates",
-            get(templates::list).post(templates::register),
-        )
-        .route("/v1/templates/validate", post(templates::validate))
-        .route(
-            "/v1/templates/{namespace}/{name}/{version}",
-            get(templates::get),
-        )
-        .layer(from_fn_with_state(limits, limits::guard));
-    Router::new()
-        .route("/health", get(health::health))
-        .route("/health/ready", get(health::ready))
-        .route("/health/live", get(health::live))
-        .merge(api)
+    let open = OpenApiRouter::with_openapi(Shared::openapi())
+        .routes(routes!(health::health))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::live));
+    let (router, mut document) = open
+        .merge(api().layer(from_fn_with_state(limits, limits::guard)))
+        .split_for_parts();
+    env!("CARGO_PKG_VERSION").clone_into(&mut document.info.version);
+    router
+        .merge(openapi::serve(document))
         .fallback(async || Problem::path_not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))

@@ -8,14 +8,19 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tasker_client::{GraphNode, HistoryRow, NewTask, Task, TaskFilter};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::extract::{JsonBody, PathParameters, QueryParameters};
+use crate::openapi::Refusals;
 use crate::page::{self, Page};
 use crate::problem::Problem;
 use crate::routes::AppState;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListQuery {
     namespace: Option<String>,
@@ -32,14 +37,15 @@ pub(crate) struct ListQuery {
     limit: Option<i32>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CancelQuery {
     reason: Option<String>,
 }
 
 /// The task's row, and whether this request made it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Created {
     #[serde(flatten)]
     task: Task,
@@ -47,13 +53,35 @@ pub(crate) struct Created {
 }
 
 /// The task's row, and whether this request cancelled it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Cancelled {
     #[serde(flatten)]
     task: Task,
     cancelled: bool,
 }
 
+pub(crate) fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(get, cancel))
+        .routes(routes!(graph))
+        .routes(routes!(history))
+}
+
+/// Creates a task.
+#[utoipa::path(
+    post,
+    path = "/v1/tasks",
+    operation_id = "create_task",
+    tag = "tasks",
+    request_body(content = NewTask),
+    responses(
+        (status = 201, description = "It is created", body = Created),
+        (status = 200, description = "The idempotency key was used before with the same request: the task that exists", body = Created),
+        Refusals
+    ),
+    extensions(("x-permission" = json!("tasks:create")))
+)]
 pub(crate) async fn create(
     State(state): State<AppState>,
     JsonBody(new): JsonBody<NewTask>,
@@ -84,6 +112,19 @@ pub(crate) async fn create(
     ))
 }
 
+/// Lists tasks, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/tasks",
+    operation_id = "list_tasks",
+    tag = "tasks",
+    params(ListQuery),
+    responses(
+        (status = 200, description = "A page of them", body = Page<Task>),
+        Refusals
+    ),
+    extensions(("x-permission" = json!("tasks:list")))
+)]
 pub(crate) async fn list(
     State(state): State<AppState>,
     OriginalUri(uri): OriginalUri,
@@ -126,6 +167,19 @@ fn words(list: &str) -> Vec<String> {
         .collect()
 }
 
+/// A task as it is now.
+#[utoipa::path(
+    get,
+    path = "/v1/tasks/{task_uuid}",
+    operation_id = "get_task",
+    tag = "tasks",
+    params(("task_uuid" = Uuid, Path, description = "The task")),
+    responses(
+        (status = 200, description = "The task", body = Task),
+        Refusals
+    ),
+    extensions(("x-permission" = json!("tasks:read")))
+)]
 pub(crate) async fn get(
     State(state): State<AppState>,
     PathParameters(task_uuid): PathParameters<Uuid>,
@@ -133,6 +187,19 @@ pub(crate) async fn get(
     Ok(Json(state.client.get_task(task_uuid).await?))
 }
 
+/// Cancels a task and what it has not finished.
+#[utoipa::path(
+    delete,
+    path = "/v1/tasks/{task_uuid}",
+    operation_id = "cancel_task",
+    tag = "tasks",
+    params(("task_uuid" = Uuid, Path, description = "The task"), CancelQuery),
+    responses(
+        (status = 200, description = "It is cancelled, now or before", body = Cancelled),
+        Refusals
+    ),
+    extensions(("x-permission" = json!("tasks:cancel")))
+)]
 pub(crate) async fn cancel(
     State(state): State<AppState>,
     PathParameters(task_uuid): PathParameters<Uuid>,
@@ -146,6 +213,19 @@ pub(crate) async fn cancel(
     Ok(Json(Cancelled { task, cancelled }))
 }
 
+/// The steps of a task with their edges and states, in topological order.
+#[utoipa::path(
+    get,
+    path = "/v1/tasks/{task_uuid}/graph",
+    operation_id = "task_graph",
+    tag = "tasks",
+    params(("task_uuid" = Uuid, Path, description = "The task")),
+    responses(
+        (status = 200, description = "The steps", body = Page<GraphNode>),
+        Refusals
+    ),
+    extensions(("x-permission" = json!("tasks:read")))
+)]
 pub(crate) async fn graph(
     State(state): State<AppState>,
     PathParameters(task_uuid): PathParameters<Uuid>,
@@ -153,6 +233,19 @@ pub(crate) async fn graph(
     Ok(Json(Page::whole(state.client.task_graph(task_uuid).await?)))
 }
 
+/// Every transition of a task, oldest first.
+#[utoipa::path(
+    get,
+    path = "/v1/tasks/{task_uuid}/history",
+    operation_id = "task_history",
+    tag = "tasks",
+    params(("task_uuid" = Uuid, Path, description = "The task")),
+    responses(
+        (status = 200, description = "The transitions", body = Page<HistoryRow>),
+        Refusals
+    ),
+    extensions(("x-permission" = json!("tasks:read")))
+)]
 pub(crate) async fn history(
     State(state): State<AppState>,
     PathParameters(task_uuid): PathParameters<Uuid>,
