@@ -1,6 +1,6 @@
 # The front door. `make` alone lists what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo stop address build extension test bench bench-quick lint docs check clean
+.PHONY: help demo stop address build extension test bench bench-quick lint docs package check clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -45,10 +45,14 @@ docs: ## build the crates' documentation into target/doc
 	@.ci/prerequisites
 	@.ci/docs
 
+package: ## build .deb files (the extension, the programs) and an archive into dist/
+	@.ci/prerequisites
+	@packaging/build
+
 check: ## all that must hold before a change is taken: lint, docs, test
 	@.ci/run
 
 clean: ## stop the demo and remove all that was built
 	@examples/demo/run stop
 	@# Either may be a link (.ci/open-folder): what it leads to goes too.
-	rm -rf "$$(readlink -f .build)" "$$(readlink -f .demo)" .build .demo target
+	rm -rf "$$(readlink -f .build)" "$$(readlink -f .demo)" .build .demo dist target

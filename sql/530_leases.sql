@@ -90,7 +90,13 @@ begin
   perform tasker._require_lease(extend_leases.lease);
   v_held := tasker._read_held(extend_leases.steps);
   perform s.step_uuid
-  from (select distinct h.step_uuid from unnest(v_held) h where tasker._may(tasker._checked_namespace(h.step_uuid), 'work') order by 1) h
+  from (
+    select h.step_uuid
+    from (select distinct h.step_uuid from unnest(v_held) h where tasker._may(tasker._checked_namespace(h.step_uuid), 'work')) h
+    cross join lateral (select s.template_id from tasker.steps s where s.step_uuid = h.step_uuid) s
+    -- Instances first: whoever has one may wait for the step that stands for it.
+    order by tasker._instance_of(s.template_id, tasker._number_of(h.step_uuid)) is null, h.step_uuid
+  ) h
   cross join lateral (select s.step_uuid from tasker.steps s where s.step_uuid = h.step_uuid for no key update) s;
 
   v_verdicts := array(

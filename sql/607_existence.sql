@@ -1,6 +1,34 @@
 -- Which of a task's step rows are steps: a row that a decision has not chosen, or that a rerun left over, is none, and is shown nowhere.
 -- Not here: what decisions choose and what follows (engine/late.rs), and what an instance is an instance of (existence.rs).
 
+-- All instances of a step are made at once, and stay: what a rerun left over lies right behind those that it asked for.
+create function tasker._left_over_instances(p_task_uuid uuid, p_template_id integer) returns table (step_uuid uuid)
+language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  return query
+    with recursive found as (
+      select g.number as definition_number, i.instance, s.step_uuid
+      from unnest(tasker._many_steps(p_template_id)) g(number)
+      cross join lateral (
+        select coalesce(s.instances, 0) + 1 as instance from tasker.steps s where s.step_uuid = tasker._step_uuid(p_task_uuid, g.number)
+      ) i
+      cross join lateral (
+        select s.step_uuid from tasker.steps s
+        where s.step_uuid = tasker._step_uuid(p_task_uuid, tasker._instance_number(p_template_id, g.number, i.instance)) and s.state = 'pending'
+      ) s
+      union all
+      select f.definition_number, f.instance + 1, s.step_uuid
+      from found f
+      cross join lateral (
+        select s.step_uuid from tasker.steps s
+        where s.step_uuid = tasker._step_uuid(p_task_uuid, tasker._instance_number(p_template_id, f.definition_number, f.instance + 1)) and s.state = 'pending'
+      ) s
+    )
+    select f.step_uuid from found f;
+end
+$function$;
+comment on function tasker._left_over_instances(uuid, integer) is 'The pending rows of a task that are instances a rerun did not ask for.';
+
 create function tasker._unreal_steps(p_task_uuid uuid, p_template_id integer) returns uuid[]
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 begin
@@ -23,17 +51,11 @@ begin
     -- What undid a step before a rerun.
     select s.step_uuid
     from tasker.steps s
-    where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid) and s.state = 'pending' and s.undoes is not null
+    where tasker._has_compensations(p_template_id) and s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid)
+      and s.state = 'pending' and s.undoes is not null
       and not exists (select from tasker.tasks t where t.task_uuid = p_task_uuid and t.compensates is not null)
     union all
-    select s.step_uuid
-    from (
-      select s.step_uuid, tasker._number_of(s.step_uuid) as number
-      from tasker.steps s
-      where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid) and s.state = 'pending'
-    ) s
-    where tasker._instance_of(p_template_id, s.number) > coalesce((
-      select g.instances from tasker.steps g where g.step_uuid = tasker._step_uuid(p_task_uuid, tasker._definition_number(p_template_id, s.number))), 0));
+    select l.step_uuid from tasker._left_over_instances(p_task_uuid, p_template_id) l);
 end
 $function$;
 comment on function tasker._unreal_steps(uuid, integer) is

@@ -110,14 +110,15 @@ begin
     perform tasker._raise('55000', format('tasker.export_function names no function %s(regclass, timestamptz, timestamptz)', tasker._export_function()));
   end if;
   for v_table in
-    select t.name, t.key, format('%s_%s_leaving', t.name, p_suffix) as view
-    from (values ('tasks', 'task_uuid'), ('steps', 'step_uuid'), ('task_transitions', 'task_uuid'), ('step_transitions', 'step_uuid'),
-      ('dead_letters', 'task_uuid')) t(name, key)
+    select t.key, format('%s_%s_leaving', t.name, p_suffix) as view, t.name || case when t.is_partitioned then '_' || p_suffix else '' end as source
+    from (values ('tasks', 'task_uuid', true), ('steps', 'step_uuid', true), ('task_transitions', 'task_uuid', true), ('step_transitions', 'step_uuid', true),
+      ('dead_letters', 'task_uuid', true), ('signals', 'task_uuid', false), ('child_tasks', 'task_uuid', false)) t(name, key, is_partitioned)
   loop
-    execute format('create view tasker.%I as
-      select o.* from tasker.%I o
-      where exists (select from tasker._tasks_by_retention(%L, %L, %L, true) l where l.task_uuid = tasker._task_of(o.%I))',
-      v_table.view, v_table.name || '_' || p_suffix, p_suffix, p_ends_on, p_now, v_table.key);
+    execute format('create view tasker.%1$I as
+      select o.* from tasker.%2$I o
+      where o.%3$I >= %4$L and o.%3$I < %5$L
+        and exists (select from tasker._tasks_by_retention(%6$L, %7$L, %8$L, true) l where l.task_uuid = tasker._task_of(o.%3$I))',
+      v_table.view, v_table.source, v_table.key, tasker._partition_bound(p_starts_on), tasker._partition_bound(p_ends_on), p_suffix, p_ends_on, p_now);
     execute format('select %s($1, $2, $3)', v_function)
     using format('tasker.%I', v_table.view)::regclass, p_starts_on::timestamp at time zone 'UTC', p_ends_on::timestamp at time zone 'UTC';
     execute format('drop view tasker.%I', v_table.view);

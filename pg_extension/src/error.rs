@@ -1,6 +1,7 @@
 //! What can go wrong inside the library, and how PostgreSQL is told.
 //!
-//! Codes of class TK are not here: they are raised from SQL. An error that SQL raises passes through untouched.
+//! Codes of class TK are not here: they are raised from SQL. An error of SQL that passes through the library keeps its message; a SQLSTATE that pgrx doesn't know becomes XX000, so that
+//! functions whose SQLSTATE matters are called through PL/pgSQL, which catches their errors.
 
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgSqlErrorCode, function_name};

@@ -34,6 +34,29 @@ fn _instance_of(template_id: i32, number: i32) -> Result<Option<i32>, ErrorRepor
         .and_then(|instance| i32::try_from(instance).ok()))
 }
 
+/// The numbers of a template's steps that stand for instances.
+#[pg_extern(stable, parallel_unsafe)]
+fn _many_steps(template_id: i32) -> Result<Vec<i32>, ErrorReport> {
+    let kept = compiled::template(template_id)?;
+    let many = kept.template.many.iter();
+    Ok(many.map(|&number| number as i32).collect())
+}
+
+/// The number within a task of an instance, from 1, of a step; null beyond what numbers can tell.
+#[pg_extern(stable, parallel_unsafe)]
+fn _instance_number(
+    template_id: i32,
+    number: i32,
+    instance: i32,
+) -> Result<Option<i32>, ErrorReport> {
+    let kept = compiled::template(template_id)?;
+    let step = kept.step(number)?.number;
+    let instance = u32::try_from(instance).ok();
+    Ok(instance
+        .and_then(|instance| kept.template.instance_number(step, instance))
+        .map(|number| number as i32))
+}
+
 /// Whether a number within a task stands for what undoes a step.
 #[pg_extern(stable, parallel_unsafe)]
 fn _is_compensation(template_id: i32, number: i32) -> Result<bool, ErrorReport> {

@@ -84,6 +84,35 @@ async fn the_rows_that_leave_are_exported_and_no_others() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
+async fn signals_and_the_links_to_child_tasks_are_exported_too() -> anyhow::Result<()> {
+    let mut sql = Scenario::new().await?;
+    sql.register("{name: hope, version: 1.0.0, steps: [{name: go, type: signal, signal: {name: go}}]}").await?;
+    sql.register("{name: parent, version: 1.0.0, steps: [{name: c, type: task, task: {template: hope}}]}").await?;
+    let parent = sql.create("'parent'").await?;
+    sql.run("select tasker.run_maintenance()").await?;
+    let child: String = sql
+        .value("select task_uuid::text from tasker.child_tasks")
+        .await?;
+    sql.run(&format!("select tasker.send_signal('{child}', 'go', '7')"))
+        .await?;
+    sql.run("select tasker.run_maintenance()").await?;
+    assert_eq!(sql.task_state(&parent).await?, "complete");
+    sql.create("'hope'").await?;
+    sql.run(ARCHIVE).await?;
+    maintained_at(&mut sql, DUE).await?;
+    assert_eq!(tasks(&mut sql).await?, 1);
+    let exported = sql
+        .rows(
+            "select split_part(from_table, '_p2', 1) as from_table, row_of_it ->> 'task_uuid' as task_uuid from archive.rows \
+             where from_table ~ 'signals|child_tasks' order by 1",
+        )
+        .await?;
+    let row = |table: &str| json!({"from_table": format!("tasker.{table}"), "task_uuid": child});
+    assert_eq!(exported, [row("child_tasks"), row("signals")]);
+    sql.verify().await
+}
+
+#[tokio::test]
 async fn nothing_leaves_while_the_export_fails_and_maintenance_goes_on() -> anyhow::Result<()> {
     let (mut sql, _, _) = scenario().await?;
     sql.run(ARCHIVE).await?;

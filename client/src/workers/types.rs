@@ -189,7 +189,7 @@ pub struct FinishRequest {
     pub claim_next: u32,
     /// The lease of what is claimed.
     pub lease: Duration,
-    /// The namespaces to claim from; `None` for those of the finished steps.
+    /// The namespaces to claim from; `None` for those that the worker has registered for.
     pub namespaces: Option<Vec<String>>,
     /// Only steps with these handlers; `None` for all.
     pub handlers: Option<Vec<String>>,
