@@ -76,6 +76,12 @@ async fn main() -> anyhow::Result<()> {
         print!("{}", table::render_maps(&outcome?));
         return Ok(());
     }
+    if options.snapshot {
+        let outcome = flat::held_snapshot(&stage, options.extent()).await;
+        stage.stop()?;
+        print!("{}", table::render_flat(&[outcome?]));
+        return Ok(());
+    }
     let outcome = measure(&stage, &options).await;
     stage.stop()?;
     let (postgresql, limits, figures) = outcome?;

@@ -23,6 +23,10 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with = "limits")]
     pub(crate) maps: bool,
 
+    /// Only what a held snapshot costs, printed and not written to a file
+    #[arg(long, conflicts_with_all = ["limits", "maps"])]
+    pub(crate) snapshot: bool,
+
     /// The shapes whose latency is measured [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
     pub(crate) shapes: Vec<Shape>,

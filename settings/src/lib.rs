@@ -135,7 +135,8 @@ fn parsed<T: Parser>(
     file: Option<&File>,
 ) -> Result<Configured<T>, clap::Error> {
     let mut matches = command.try_get_matches_from_mut(arguments)?;
-    let origins = origins(&command, &matches, file);
+    // Of the command as it is said: one that was changed has another order.
+    let origins = origins(&T::command(), &matches, file);
     let explain = matches.try_get_one::<bool>(EXPLAIN).ok().flatten() == Some(&true);
     let settings =
         T::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))?;

@@ -122,7 +122,8 @@ async fn analysed_while_empty(stage: &Stage, extent: Extent) -> anyhow::Result<F
     Ok(flat)
 }
 
-async fn held_snapshot(stage: &Stage, extent: Extent) -> anyhow::Result<Flat> {
+/// A snapshot held for long, and through the drains.
+pub(crate) async fn held_snapshot(stage: &Stage, extent: Extent) -> anyhow::Result<Flat> {
     let mut ground = Ground::with_some_finished(stage, "flat_snapshot").await?;
     let mut holder = PgConnection::connect(&ground.stage.url()).await?;
     holder

@@ -7,6 +7,7 @@ use crate::drain::Drain;
 use crate::limits::Limits;
 use crate::limits::rabbitmq::RabbitMq;
 use crate::limits::rounds::QueueRounds;
+use crate::flat::Flat;
 use crate::one_map::OneMap;
 
 /// The whole report.
@@ -20,7 +21,7 @@ pub(crate) fn render(report: &Report) -> String {
         drains(report),
         one_task(report),
         one_map(&report.figures.one_map),
-        flat(report),
+        flat(&report.figures.flat),
         memory(report),
         targets(report),
     ];
@@ -46,6 +47,11 @@ pub(crate) fn render_limits(measured: &Limits) -> String {
 /// What an element of a map costs, by itself.
 pub(crate) fn render_maps(measured: &[OneMap]) -> String {
     write_section(&one_map(measured))
+}
+
+/// What each condition leaves of a drain's rate, by itself.
+pub(crate) fn render_flat(measured: &[Flat]) -> String {
+    write_section(&flat(measured))
 }
 
 type Section = (&'static str, Vec<Vec<String>>);
@@ -253,7 +259,7 @@ fn one_map(measured: &[OneMap]) -> Section {
     ("one map, drained on one connection", rows)
 }
 
-fn flat(report: &Report) -> Section {
+fn flat(measured: &[Flat]) -> Section {
     let mut rows = vec![row(&[
         "",
         "connections",
@@ -262,7 +268,7 @@ fn flat(report: &Report) -> Section {
         "ratio",
     ])];
     let middle = |rates: &[f64]| number(median(rates.to_vec()).unwrap_or_default());
-    for flat in &report.figures.flat {
+    for flat in measured {
         rows.push(vec![
             flat.condition.clone(),
             flat.connections.to_string(),
