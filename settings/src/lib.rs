@@ -26,6 +26,7 @@
 
 mod file;
 mod origin;
+mod reference;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -34,7 +35,8 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, ArgMatches, Command, Parser};
 
 use crate::file::File;
-pub use crate::origin::{Origin, Source, explained};
+pub use crate::origin::{Origin, Source, explained, print};
+pub use crate::reference::reference;
 
 /// The setting that names the file.
 const CONFIG: &str = "config";

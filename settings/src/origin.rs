@@ -1,6 +1,7 @@
 //! Where a setting comes from.
 
 use std::fmt;
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::parser::ValueSource;
@@ -127,6 +128,12 @@ pub fn explained(origins: &[Origin]) -> String {
         format!("{:names$}  {value:values$}  {from}", origin.name)
     });
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Writes [`explained`] to stdout.
+pub fn print(origins: &[Origin]) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{}", explained(origins))
 }
 
 #[cfg(test)]

@@ -5,13 +5,14 @@
 //! | `settings` | flags and environment |
 //! | `server` | start, serve, drain, stop |
 //! | `routes` | which path is which handler, and the layers around them |
-//! | `tasks`, `steps`, `templates`, `health` | the handlers |
+//! | `tasks`, `steps`, `templates`, `health`, `config` | the handlers |
 //! | `extract`, `problem` | requests read, errors answered, in one shape |
 //! | `openapi` | the document made from the handlers, and the page to try it |
 //! | `request_id`, `limits` | what surrounds every request |
 //! | `maintenance` | what time must do, where the extension's own worker doesn't run |
 //! | `sql_steps` | steps that are SQL functions, where the extension's own processes don't run them |
 
+mod config;
 mod extract;
 mod health;
 mod limits;
@@ -31,15 +32,19 @@ mod templates;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::settings::{LogFormat, Settings};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let settings = Settings::parse();
-    start_log(settings.log_format);
-    match server::run(settings).await {
+    let configured = tasker_settings::load::<Settings>("server");
+    if configured.explain {
+        return match tasker_settings::print(&configured.origins) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
+    start_log(configured.settings.log_format);
+    match server::run(configured.settings, configured.origins).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");

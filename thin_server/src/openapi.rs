@@ -29,6 +29,7 @@ const PAGE_PATH: &str = "/api-docs/ui";
         (name = "tasks", description = "Create tasks, look at them, steer them"),
         (name = "workflow_steps", description = "The steps of a task, and their repair"),
         (name = "templates", description = "What tasks are made of"),
+        (name = "system", description = "The server and the engine as a whole"),
         (name = "health", description = "Whether the server lives and can serve"),
     )
 )]

@@ -1,11 +1,13 @@
 //! Which path is which handler, and the layers around them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use tasker_client::Client;
+use tasker_settings::Origin;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -14,7 +16,7 @@ use utoipa_axum::routes;
 use crate::limits::{self, Limits};
 use crate::openapi::{self, Shared};
 use crate::problem::Problem;
-use crate::{health, problem, request_id, steps, tasks, templates};
+use crate::{config, health, problem, request_id, steps, tasks, templates};
 
 /// The largest request body, in bytes.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -23,11 +25,16 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct AppState {
     pub(crate) client: Client,
+    /// The settings in force, for those who may see them.
+    pub(crate) origins: Arc<[Origin]>,
 }
 
 impl AppState {
-    pub(crate) fn new(client: Client) -> Self {
-        Self { client }
+    pub(crate) fn new(client: Client, origins: Vec<Origin>) -> Self {
+        Self {
+            client,
+            origins: origins.into(),
+        }
     }
 }
 
@@ -37,6 +44,7 @@ fn api() -> OpenApiRouter<AppState> {
         .merge(tasks::routes())
         .merge(steps::routes())
         .merge(templates::routes())
+        .merge(config::routes())
 }
 
 /// All paths. The health checks stand outside the limits: they answer also while the server is busy.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tasker_client::{Client, ConnectOptions};
+use tasker_settings::Origin;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ use crate::sql_steps;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Serves until SIGTERM or SIGINT, then finishes the requests under way. The database may be away, also at the start.
-pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: Settings, origins: Vec<Origin>) -> anyhow::Result<()> {
     settings.check_exposure()?;
     let request_timeout = Duration::from_secs(settings.request_timeout_seconds);
     let client = Client::connect_lazy(
@@ -39,7 +40,7 @@ pub(crate) async fn run(settings: Settings) -> anyhow::Result<()> {
     maintenance.extend(start_maintenance(&settings, &stopped)?);
 
     let app = routes::app(
-        AppState::new(client.clone()),
+        AppState::new(client.clone(), origins),
         settings.concurrent_requests as usize,
         request_timeout,
     );

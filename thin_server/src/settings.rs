@@ -6,6 +6,14 @@ use std::net::SocketAddr;
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "tasker-server", version)]
 pub(crate) struct Settings {
+    /// Settings in TOML; flags and the environment come before it
+    #[arg(long, env = "TASKER_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<std::path::PathBuf>,
+
+    /// Print each setting with where it comes from, and end
+    #[arg(long)]
+    pub(crate) explain_config: bool,
+
     /// The database, as postgres://user:password@host:port/name
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub(crate) database_url: String,
@@ -73,7 +81,7 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     use super::*;
 
@@ -106,5 +114,12 @@ mod tests {
                     .is_ok()
             );
         }
+    }
+
+    #[test]
+    fn the_documentation_lists_every_setting() {
+        let table = tasker_settings::reference(&Settings::command());
+        let page = include_str!("../../docs/configuration.md");
+        assert!(page.contains(&table), "docs/configuration.md must have this table:\n{table}");
     }
 }

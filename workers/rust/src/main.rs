@@ -5,7 +5,6 @@ mod settings;
 mod signals;
 
 use anyhow::Context;
-use clap::Parser;
 use tasker_client::{Client, ConnectOptions};
 use tasker_worker_runtime::{CancellationToken, Worker};
 
@@ -13,7 +12,11 @@ use crate::settings::Settings;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let settings = Settings::parse();
+    let configured = tasker_settings::load::<Settings>("worker");
+    if configured.explain {
+        return tasker_settings::print(&configured.origins).context("stdout can't be written to");
+    }
+    let settings = configured.settings;
     settings.log_format.start(&settings.log);
     let shutdown = CancellationToken::new();
     signals::cancel_on_signal(shutdown.clone()).context("signals can't be listened for")?;

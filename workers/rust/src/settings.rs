@@ -11,6 +11,14 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(name = "tasker-worker", version)]
 pub(crate) struct Settings {
+    /// Settings in TOML; flags and the environment come before it.
+    #[arg(long, env = "TASKER_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<std::path::PathBuf>,
+
+    /// Print each setting with where it comes from, and end.
+    #[arg(long)]
+    pub(crate) explain_config: bool,
+
     /// Where the database is.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub(crate) database_url: String,
@@ -164,5 +172,12 @@ mod tests {
                 "media"
             ]
         );
+    }
+
+    #[test]
+    fn the_documentation_lists_every_setting() {
+        let table = tasker_settings::reference(&Settings::command());
+        let page = include_str!("../../../docs/configuration.md");
+        assert!(page.contains(&table), "docs/configuration.md must have this table:\n{table}");
     }
 }
