@@ -41,8 +41,9 @@ lint: ## check the format, and clippy with warnings refused
 	@.ci/prerequisites
 	@.ci/lint
 
-docs: ## build the crates' documentation into target/doc
+docs: ## build the documentation: the site into target/book, the crates' own into target/doc
 	@.ci/prerequisites
+	@.ci/book
 	@.ci/docs
 
 package: ## build .deb files (the extension, the programs) and an archive into dist/

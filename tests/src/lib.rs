@@ -17,8 +17,10 @@
 //! - [`weeks`]: the work of several weeks
 //! - [`flight`]: work in every state, to be finished after something has happened to the database
 //! - [`contents`]: what is in the tables
+//! - [`references`]: the reference pages as the code says them
 //! - [`releases`]: databases of versions that were released
 //! - [`mix`]: a bit of everything that callers do
+//! - [`pages`]: the Markdown pages of the project
 //! - [`partitions`]: the partitions as the catalogue shows them
 //! - [`schedules`]: schedules in a scenario
 //! - [`bank`]: a database whose templates have SQL functions
@@ -43,8 +45,10 @@ pub mod http;
 pub mod instances;
 pub mod mix;
 pub mod model;
+pub mod pages;
 pub mod partitions;
 mod program;
+pub mod references;
 pub mod releases;
 pub mod scenario;
 pub mod schedules;

@@ -86,8 +86,14 @@ async fn the_rows_that_leave_are_exported_and_no_others() -> anyhow::Result<()> 
 #[tokio::test]
 async fn signals_and_the_links_to_child_tasks_are_exported_too() -> anyhow::Result<()> {
     let mut sql = Scenario::new().await?;
-    sql.register("{name: hope, version: 1.0.0, steps: [{name: go, type: signal, signal: {name: go}}]}").await?;
-    sql.register("{name: parent, version: 1.0.0, steps: [{name: c, type: task, task: {template: hope}}]}").await?;
+    sql.register(
+        "{name: hope, version: 1.0.0, steps: [{name: go, type: signal, signal: {name: go}}]}",
+    )
+    .await?;
+    sql.register(
+        "{name: parent, version: 1.0.0, steps: [{name: c, type: task, task: {template: hope}}]}",
+    )
+    .await?;
     let parent = sql.create("'parent'").await?;
     sql.run("select tasker.run_maintenance()").await?;
     let child: String = sql
