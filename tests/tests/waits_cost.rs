@@ -14,7 +14,7 @@ const TEMPLATES: [&str; 3] = [
     "{name: one, version: 1.0.0, steps: [{name: a, handler: {callable: t.a}}]}",
 ];
 /// An index of many may have some levels more than one of few.
-const LEVELS: i64 = 12;
+const LEVELS: i64 = 16;
 /// How many are created in one call.
 const BATCH: u32 = 10_000;
 
