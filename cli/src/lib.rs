@@ -6,6 +6,7 @@
 //! | `database`, `templates`, `tasks` | the subcommands |
 //! | `watch` | a task followed until it ends |
 //! | `output`, `failure` | what is written to stdout and to stderr, and the exit codes |
+//! | `reference` | the command line as a page of the documentation |
 //! | [`dev`], [`cluster`] | a private PostgreSQL with server and worker |
 #![allow(clippy::print_stdout, reason = "what a command answers goes to stdout")]
 
@@ -15,9 +16,12 @@ pub mod dev;
 mod failure;
 mod options;
 mod output;
+mod reference;
 mod tasks;
 mod templates;
 mod watch;
+
+pub use reference::reference;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -1,6 +1,6 @@
 //! The reference pages are what the code says. `TASKER_WRITE_REFERENCES=1 cargo test -p tasker-tests --test references` writes them anew.
 
-use tasker_tests::references::{compare, errors, rest, sql};
+use tasker_tests::references::{cli, compare, errors, rest, sql};
 use tasker_tests::{Server, TestDatabase};
 
 #[tokio::test]
@@ -8,6 +8,11 @@ async fn the_sql_reference_is_what_the_catalogue_says() -> anyhow::Result<()> {
     let database = TestDatabase::new().await?;
     let page = sql(&mut database.session().await?).await?;
     compare("sql", &page)
+}
+
+#[test]
+fn the_reference_of_the_command_line_is_what_it_says_itself() -> anyhow::Result<()> {
+    compare("cli", &cli())
 }
 
 #[test]

@@ -39,6 +39,12 @@ pub fn compare(name: &str, expected: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The command line's page.
+#[must_use]
+pub fn cli() -> String {
+    format!("{MADE}\n{}", tasker_cli::reference())
+}
+
 /// A text as it can stand in a cell of a table.
 pub(crate) fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
