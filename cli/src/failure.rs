@@ -13,7 +13,7 @@ use crate::output::plain;
 pub(crate) enum Failure {
     #[error(transparent)]
     Client(#[from] Error),
-    #[error("no database is named: give --database-url or set DATABASE_URL")]
+    #[error("no database is named: give --database-url or --profile, or set DATABASE_URL")]
     NoDatabase,
     #[error("can't read {}: {source}", .path.display())]
     File {
@@ -38,6 +38,9 @@ pub(crate) enum Failure {
     /// The watch showed it already.
     #[error("the task ended in state {0}")]
     TaskEnded(String),
+    /// A settings file, or what it names, can't be used.
+    #[error("{0}")]
+    Settings(String),
     #[error("{0:#}")]
     Other(anyhow::Error),
 }
@@ -46,7 +49,7 @@ impl Failure {
     /// The codes of `tasker-ctl --help`.
     fn code(&self) -> u8 {
         match self {
-            Self::Client(Error::Configuration(_)) | Self::NoDatabase => 2,
+            Self::Client(Error::Configuration(_)) | Self::NoDatabase | Self::Settings(_) => 2,
             Self::Client(error) => match error.http_status() {
                 404 => 3,
                 409 => 4,

@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `options` | the command line |
-//! | `database`, `templates`, `tasks` | the subcommands |
+//! | `config`, `database`, `templates`, `tasks` | the subcommands |
 //! | `watch` | a task followed until it ends |
 //! | `output`, `failure` | what is written to stdout and to stderr, and the exit codes |
 //! | `reference` | the command line as a page of the documentation |
@@ -11,6 +11,7 @@
 #![allow(clippy::print_stdout, reason = "what a command answers goes to stdout")]
 
 pub mod cluster;
+mod config;
 mod database;
 pub mod dev;
 mod failure;
@@ -26,17 +27,18 @@ pub use reference::reference;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use tasker_client::{Client, ConnectOptions};
 
+use crate::config::Settings;
 use crate::failure::Failure;
 use crate::options::{Command, Options};
 use crate::output::Output;
 
 /// Runs the command line that the program was started with; failures are told on stderr.
 pub async fn run() -> ExitCode {
-    let options = Options::parse();
-    match dispatch(options).await {
+    let matches = Options::command().get_matches();
+    match answer(&matches).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.report();
@@ -45,13 +47,23 @@ pub async fn run() -> ExitCode {
     }
 }
 
-async fn dispatch(options: Options) -> Result<(), Failure> {
-    let output = Output::new(options.output);
-    let database_url = options.database_url;
+async fn answer(matches: &ArgMatches) -> Result<(), Failure> {
+    let options = Options::from_arg_matches(matches).unwrap_or_else(|error| error.exit());
+    let settings = Settings::read(&options, matches)?;
+    dispatch(options, settings).await
+}
+
+async fn dispatch(options: Options, settings: Settings) -> Result<(), Failure> {
+    let output = Output::new(settings.output);
+    if let Command::Config(command) = &options.command {
+        return config::run(command, &settings, output);
+    }
+    let database_url = settings.database_url;
     match options.command {
         Command::Db(command) => database::run(command, &connect(database_url).await?, output).await,
         Command::Template(command) => templates::run(command, database_url, output).await,
         Command::Task(command) => tasks::run(command, &connect(database_url).await?, output).await,
+        Command::Config(_) => Ok(()),
         Command::Dev(options) => {
             start_log();
             dev::run(options).await.map_err(Failure::Other)

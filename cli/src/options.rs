@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
+use crate::config::ConfigCommand;
 use crate::dev::DevOptions;
 use crate::output::Format;
 
@@ -26,6 +27,14 @@ pub(crate) struct Options {
     #[arg(long, global = true, env = "DATABASE_URL", hide_env_values = true)]
     pub(crate) database_url: Option<String>,
 
+    /// Settings in TOML, with servers by name [default: tasker/tasker.toml in the user's folder of settings, if it is there]
+    #[arg(long, global = true, env = "TASKER_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// A server by the name that the settings file gives it
+    #[arg(long, global = true, env = "TASKER_PROFILE", value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+
     /// How results are written
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
@@ -45,6 +54,9 @@ pub(crate) enum Command {
     /// Create tasks, look at them, cancel them
     #[command(subcommand)]
     Task(TaskCommand),
+    /// The settings of the programs, and where they come from
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Run a private PostgreSQL, server and worker in a folder, for development
     Dev(DevOptions),
 }

@@ -9,7 +9,8 @@ use serde::Serialize;
 use crate::failure::Failure;
 
 /// How results are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Format {
     /// For people
     Table,

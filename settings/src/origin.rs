@@ -53,6 +53,16 @@ impl fmt::Display for Source {
 }
 
 impl Origin {
+    /// A setting that may hold a password, which is masked.
+    #[must_use]
+    pub fn of_secret(name: &str, value: Option<&str>, from: Source) -> Self {
+        Self {
+            name: name.to_owned(),
+            value: value.map(masked),
+            from,
+        }
+    }
+
     pub(crate) fn of(argument: &Arg, matches: &ArgMatches, file: Option<&File>) -> Self {
         let id = argument.get_id().as_str();
         let variable = || {
