@@ -35,6 +35,13 @@ pub(crate) enum Failure {
     /// Some files couldn't be registered; each was reported, and the first of them decides the exit code.
     #[error("{0}")]
     Reported(Box<Failure>),
+    /// What was asked for was shown, and isn't as it should be.
+    #[error("{0}")]
+    Shown(&'static str),
+    #[error(
+        "the extension tasker isn't installed in this database; `tasker-ctl db init` installs it"
+    )]
+    NotInstalled,
     /// The watch showed it already.
     #[error("the task ended in state {0}")]
     TaskEnded(String),
@@ -57,11 +64,13 @@ impl Failure {
                 503 | 504 => 6,
                 _ => 1,
             },
+            Self::NotInstalled => 3,
             Self::NotJson { .. } | Self::InvalidTemplates => 5,
             Self::Reported(first) => first.code(),
             Self::File { .. }
             | Self::Output(_)
             | Self::Json(_)
+            | Self::Shown(_)
             | Self::TaskEnded(_)
             | Self::Other(_) => 1,
         }
@@ -80,7 +89,7 @@ impl Failure {
     /// Says on stderr what went wrong, and what to do about it.
     pub(crate) fn report(&self) {
         match self {
-            Self::InvalidTemplates | Self::Reported(_) | Self::TaskEnded(_) => {}
+            Self::InvalidTemplates | Self::Reported(_) | Self::Shown(_) | Self::TaskEnded(_) => {}
             Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
             _ => eprintln!("{}", self.text()),
         }

@@ -3,24 +3,33 @@
 //! | module | holds |
 //! |---|---|
 //! | `options` | the command line |
-//! | `config`, `database`, `templates`, `tasks` | the subcommands |
+//! | `config`, `database`, `templates`, `tasks`, `dead_letters`, `workers`, `queues`, `schedules`, `namespaces`, `system`, `completion` | the subcommands |
 //! | `watch` | a task followed until it ends |
+//! | `drawing` | graphs of steps |
 //! | `output`, `failure` | what is written to stdout and to stderr, and the exit codes |
 //! | `reference` | the command line as a page of the documentation |
 //! | [`dev`], [`cluster`] | a private PostgreSQL with server and worker |
 #![allow(clippy::print_stdout, reason = "what a command answers goes to stdout")]
 
 pub mod cluster;
+mod completion;
 mod config;
 mod database;
+mod dead_letters;
 pub mod dev;
+mod drawing;
 mod failure;
+mod namespaces;
 mod options;
 mod output;
+mod queues;
 mod reference;
+mod schedules;
+mod system;
 mod tasks;
 mod templates;
 mod watch;
+mod workers;
 
 pub use reference::reference;
 
@@ -64,6 +73,25 @@ async fn dispatch(options: Options, settings: Settings) -> Result<(), Failure> {
         Command::Template(command) => templates::run(command, database_url, output).await,
         Command::Task(command) => tasks::run(command, &connect(database_url).await?, output).await,
         Command::Config(_) => Ok(()),
+        Command::Dlq(command) => {
+            dead_letters::run(command, &connect(database_url).await?, output).await
+        }
+        Command::Worker(command) => {
+            workers::run(command, &connect(database_url).await?, output).await
+        }
+        Command::Queue(command) => {
+            queues::run(command, &connect(database_url).await?, output).await
+        }
+        Command::Schedule(command) => {
+            schedules::run(command, &connect(database_url).await?, output).await
+        }
+        Command::Namespace(command) => {
+            namespaces::run(command, &connect(database_url).await?, output).await
+        }
+        Command::System(command) => {
+            system::run(command, &connect(database_url).await?, output).await
+        }
+        Command::Completion(options) => completion::run(&options),
         Command::Dev(options) => {
             start_log();
             dev::run(options).await.map_err(Failure::Other)

@@ -6,9 +6,18 @@ use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand};
 use uuid::Uuid;
 
+use crate::completion::CompletionOptions;
 use crate::config::ConfigCommand;
+use crate::database::DbCommand;
+use crate::dead_letters::DlqCommand;
 use crate::dev::DevOptions;
+use crate::namespaces::NamespaceCommand;
 use crate::output::Format;
+use crate::queues::QueueCommand;
+use crate::schedules::ScheduleCommand;
+use crate::system::SystemCommand;
+use crate::templates::TemplateCommand;
+use crate::workers::WorkerCommand;
 
 const EXIT_CODES: &str = "Exit codes:
   0  it worked; a watched task is complete
@@ -45,61 +54,40 @@ pub(crate) struct Options {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Prepare a database
+    /// Prepare a database, look at it, update it
     #[command(subcommand)]
     Db(DbCommand),
-    /// Register templates and look at them
+    /// Register templates, look at them, retire them
     #[command(subcommand)]
     Template(TemplateCommand),
     /// Create tasks, look at them, cancel them
     #[command(subcommand)]
     Task(TaskCommand),
+    /// Investigate and resolve dead letters: what failed for good
+    #[command(subcommand)]
+    Dlq(DlqCommand),
+    /// Look at the workers, and retire those that are gone
+    #[command(subcommand)]
+    Worker(WorkerCommand),
+    /// Look at the queues
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// Create tasks at the times of a cron expression
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
+    /// Set, pause and resume namespaces, and say who may do what in them
+    #[command(subcommand)]
+    Namespace(NamespaceCommand),
+    /// Health, versions and figures
+    #[command(subcommand)]
+    System(SystemCommand),
     /// The settings of the programs, and where they come from
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Write the completions for a shell
+    Completion(CompletionOptions),
     /// Run a private PostgreSQL, server and worker in a folder, for development
     Dev(DevOptions),
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum DbCommand {
-    /// Install PGMQ and the extension where they are missing, update an older extension; safe to repeat
-    Init,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum TemplateCommand {
-    /// Register templates from YAML or JSON files; the same content again changes nothing
-    Register(TemplateFiles),
-    /// List the registered templates
-    List {
-        /// Only those of this namespace
-        #[arg(short, long)]
-        namespace: Option<String>,
-    },
-    /// Show a template as it was written
-    Show {
-        /// The template's name
-        name: String,
-        /// The template's namespace
-        #[arg(short, long, default_value = "default")]
-        namespace: String,
-        /// The template's version; the newest when left out
-        #[arg(long)]
-        version: Option<String>,
-    },
-    /// Check template files without a database
-    Validate(TemplateFiles),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TemplateFiles {
-    /// YAML or JSON files; - reads YAML from standard input
-    #[arg(required = true, value_name = "FILE")]
-    pub(crate) files: Vec<PathBuf>,
-    /// Apply the part of the template for this environment
-    #[arg(long)]
-    pub(crate) environment: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -210,6 +198,33 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Options::command().debug_assert();
+    }
+
+    /// The ends of the tree of commands, with the words that lead there.
+    fn leaves(command: &clap::Command, words: &str) -> Vec<(String, clap::Command)> {
+        let words = format!("{words} {}", command.get_name());
+        let below = command.get_subcommands();
+        let below: Vec<_> = below.flat_map(|below| leaves(below, &words)).collect();
+        if below.is_empty() {
+            return vec![(words, command.clone())];
+        }
+        below
+    }
+
+    #[test]
+    fn the_help_of_each_command_has_an_example_that_calls_it() {
+        let elsewhere = [" tasker-ctl task ", " tasker-ctl dev"];
+        for (words, command) in leaves(&Options::command(), "") {
+            if elsewhere.iter().any(|start| words.starts_with(start)) {
+                continue;
+            }
+            let help = command.get_after_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            assert!(
+                help.starts_with("Example:\n ") && help.contains(&words),
+                "{words}: {help}"
+            );
+        }
     }
 
     #[test]

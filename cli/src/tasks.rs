@@ -82,16 +82,29 @@ async fn create(client: &Client, options: CreateOptions, output: Output) -> Resu
     Ok(())
 }
 
-/// A JSON document, or `@file`, or `@-` for standard input.
 fn context_of(argument: &str) -> Result<Box<RawValue>, Failure> {
+    json_given("the context", argument)
+}
+
+/// A JSON document, or `@file`, or `@-` for standard input.
+pub(crate) fn json_argument(
+    what: &str,
+    argument: Option<&str>,
+) -> Result<Option<Box<RawValue>>, Failure> {
+    argument.map(|given| json_given(what, given)).transpose()
+}
+
+/// The same where it must be given.
+pub(crate) fn json_given(what: &str, argument: &str) -> Result<Box<RawValue>, Failure> {
     let text = match argument.strip_prefix('@') {
         Some(file) => templates::read(Path::new(file))?,
         None => argument.to_owned(),
     };
-    json_of("the context", text)
+    json_of(what, text)
 }
 
-fn json_of(what: &str, text: String) -> Result<Box<RawValue>, Failure> {
+/// A text that has to be a JSON document.
+pub(crate) fn json_of(what: &str, text: String) -> Result<Box<RawValue>, Failure> {
     RawValue::from_string(text).map_err(|source| Failure::NotJson {
         what: what.to_owned(),
         source,

@@ -1,5 +1,10 @@
 //! `tasker-ctl template`.
 
+mod diff;
+mod drawn;
+mod options;
+mod reference;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -9,9 +14,19 @@ use tasker_client::{Client, Definition, RegisteredTemplate, Template};
 use tasker_rules::finding::Finding;
 use tasker_rules::template::{self, Limits, Source};
 
+use self::diff::Difference;
+pub(crate) use self::options::TemplateCommand;
+use self::options::{TemplateFiles, TemplateName};
 use crate::failure::Failure;
-use crate::options::{TemplateCommand, TemplateFiles};
 use crate::output::{self, Output, plain};
+
+#[derive(Serialize)]
+struct Retirement {
+    namespace: String,
+    name: String,
+    version: String,
+    retired: bool,
+}
 
 #[derive(Serialize)]
 struct Registered {
@@ -32,25 +47,36 @@ pub(crate) async fn run(
     database_url: Option<String>,
     output: Output,
 ) -> Result<(), Failure> {
-    if let TemplateCommand::Validate(files) = command {
-        return validate(&files, output);
+    // What looks at files only needs no database.
+    match &command {
+        TemplateCommand::Validate(files) => return validate(files, output),
+        TemplateCommand::Diff { from, to } => {
+            let url = database_url.as_deref();
+            let (from, to) = (from.template(url).await?, to.template(url).await?);
+            let difference = Difference::between(&from, &to)?;
+            return output.show(&difference, || plain(&difference.text()));
+        }
+        TemplateCommand::Visualize(options) => {
+            let template = options.template.template(database_url.as_deref()).await?;
+            return drawn::draw(&template, options, output);
+        }
+        _ => {}
     }
     let client = crate::connect(database_url).await?;
     match command {
         TemplateCommand::Register(files) => register(&client, &files, output).await,
         TemplateCommand::List { namespace } => list(&client, namespace.as_deref(), output).await,
-        TemplateCommand::Show {
-            name,
-            namespace,
-            version,
-        } => {
+        TemplateCommand::Show(of) => {
             let template = client
-                .get_template(&name, &namespace, version.as_deref())
+                .get_template(&of.name, &of.namespace, of.version.as_deref())
                 .await?;
             output.show(&template, || show(&template))
         }
-        // Answered above: it needs no database.
-        TemplateCommand::Validate(_) => Ok(()),
+        TemplateCommand::Retire(of) => retire(&client, of, output).await,
+        // Answered above.
+        TemplateCommand::Validate(_)
+        | TemplateCommand::Diff { .. }
+        | TemplateCommand::Visualize(_) => Ok(()),
     }
 }
 
@@ -185,6 +211,31 @@ fn show(template: &Template) -> String {
         .as_deref()
         .unwrap_or(template.definition.get());
     format!("{head}\n\n{}", plain(source))
+}
+
+/// The version is looked up first, so that the answer can name it.
+async fn retire(client: &Client, of: TemplateName, output: Output) -> Result<(), Failure> {
+    let version = client
+        .get_template(&of.name, &of.namespace, of.version.as_deref())
+        .await?
+        .version;
+    let retired = Retirement {
+        retired: client
+            .retire_template(&of.name, &of.namespace, Some(&version))
+            .await?,
+        namespace: of.namespace,
+        name: of.name,
+        version,
+    };
+    output.show(&retired, || {
+        let outcome = if retired.retired {
+            "retired"
+        } else {
+            "retired before"
+        };
+        let (namespace, name, version) = (&retired.namespace, &retired.name, &retired.version);
+        format!("{namespace}/{name} {version} {outcome}")
+    })
 }
 
 /// The same checks as at registration, from the rules themselves.

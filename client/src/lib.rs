@@ -7,21 +7,29 @@
 //! |---|---|
 //! | [`tasks`] | create, get, list and cancel tasks; their history and graph |
 //! | [`steps`] | list and get steps; their history |
-//! | [`templates`] | register, validate, list and get templates |
-//! | [`workers`] | claim, finish, extend leases, register workers |
+//! | [`templates`] | register, validate, list, get and retire templates |
+//! | [`workers`] | claim, finish, extend leases, register workers; list and retire them |
+//! | [`dead_letters`] | list, get, open, resolve and count dead letters; tasks over their limits |
+//! | [`schedules`] | create, list, pause, resume, delete and backfill schedules |
+//! | [`namespaces`] | list, set, pause and resume namespaces; grants in them |
+//! | [`statistics`] | figures of templates and steps, the slowest |
 //! | [`domain_events`] | subscribe to domain events, claim and finish deliveries, list what was published |
 //! | [`operations`] | queues, health, maintenance, verification |
 //! | [`wake_ups`] | wait for work without polling |
-//! | [`db`] | prepare a database |
+//! | [`db`] | prepare a database, see what it is prepared for |
 #![warn(missing_docs)]
 
 mod connection;
 pub mod db;
+pub mod dead_letters;
 pub mod domain_events;
 mod error;
 mod listening;
+pub mod namespaces;
 pub mod operations;
+pub mod schedules;
 pub mod sql_runner;
+pub mod statistics;
 pub mod steps;
 mod storable;
 pub mod tasks;
@@ -30,15 +38,21 @@ pub mod wake_ups;
 pub mod workers;
 
 pub use connection::{Client, ConnectOptions};
-pub use db::init;
+pub use db::{DatabaseStatus, database_status, init};
+pub use dead_letters::{
+    DeadLetter, DeadLetterCount, DeadLetterFilter, DeadLetterKey, Investigation, StaleTask,
+};
 pub use domain_events::{
     ClaimedEvent, Delivery, DeliveryStatus, DeliveryVerdict, DomainEvent, DomainEventFilter,
     EventClaim, EventNotice, EventNotices, PublishedDomainEvent, Subscription,
 };
 pub use error::{Details, Error};
+pub use namespaces::{Namespace, NamespaceGrant};
 pub use operations::{HealthCheck, JobRun, MaintenanceRun, QueueStats, Violation};
+pub use schedules::{NewSchedule, Schedule};
 pub use sql_runner::{SqlRunner, SqlStepRun};
 pub use sqlx::{PgConnection, PgPool};
+pub use statistics::{SlowStep, SlowTask, StatisticsFilter, StepStatistics};
 pub use steps::Step;
 pub use tasker_rules::domain_event::{BadPattern, EventPattern};
 pub use tasker_rules::rounds;
@@ -47,5 +61,5 @@ pub use templates::{Definition, Finding, RegisteredTemplate, Template, TemplateS
 pub use wake_ups::{WakeUp, WakeUps};
 pub use workers::{
     ClaimRequest, ClaimedStep, FinishRequest, Finished, HeldStep, LeaseState, LeaseVerdict,
-    Outcome, OutcomeStatus, StepError, Verdict, VerdictKind, WorkLine, WorkerRegistration,
+    Outcome, OutcomeStatus, StepError, Verdict, VerdictKind, WorkLine, Worker, WorkerRegistration,
 };

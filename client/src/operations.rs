@@ -1,7 +1,7 @@
 //! Queues, health, maintenance, verification.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::FromRow;
 use uuid::Uuid;
 
@@ -12,7 +12,7 @@ const QUEUE_STATS: &str = "select namespace, queue_name, visible, hidden, oldest
     in_progress, waiting_for_retry, as_of from tasker.queue_stats()";
 
 /// The queue of one namespace.
-#[derive(Debug, Clone, PartialEq, Serialize, FromRow)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, FromRow)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct QueueStats {
     /// The namespace.
@@ -36,7 +36,7 @@ pub struct QueueStats {
 }
 
 /// What one job of a maintenance run did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MaintenanceRun {
     /// The job's name.
@@ -48,7 +48,7 @@ pub struct MaintenanceRun {
 }
 
 /// What one batch of one job of maintenance came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, FromRow)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobRun {
     /// How many rows it moved.
@@ -58,7 +58,7 @@ pub struct JobRun {
 }
 
 /// An invariant that doesn't hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Violation {
     /// The invariant's number.
@@ -72,7 +72,7 @@ pub struct Violation {
 }
 
 /// One check of the engine's health.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HealthCheck {
     /// What was checked.

@@ -1,7 +1,7 @@
-//! Templates: register, validate, list, get.
+//! Templates: register, validate, list, get, retire.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sqlx::FromRow;
 use sqlx::types::Json;
@@ -27,7 +27,7 @@ pub enum Definition<'a> {
 }
 
 /// The answer of [`Client::register_template`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RegisteredTemplate {
     /// The template's key.
@@ -43,7 +43,7 @@ pub struct RegisteredTemplate {
 }
 
 /// One thing that is wrong or doubtful in a template.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Finding {
     /// `error` or `warning`.
@@ -57,7 +57,7 @@ pub struct Finding {
 }
 
 /// A registered template, without its definition.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TemplateSummary {
     /// The template's key.
@@ -81,7 +81,7 @@ pub struct TemplateSummary {
 }
 
 /// A registered template with its definition.
-#[derive(Debug, Clone, Serialize, FromRow)]
+#[derive(Debug, Clone, Serialize, Deserialize, FromRow)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Template {
     /// The template's key.
@@ -198,5 +198,24 @@ impl Client {
             .fetch_one(self.pool())
             .await?;
         Ok(template)
+    }
+
+    /// Retires one version of a template, the newest unless one is named: no new tasks, those under way go on. False when it
+    /// was retired already; TK003.
+    pub async fn retire_template(
+        &self,
+        name: &str,
+        namespace: &str,
+        version: Option<&str>,
+    ) -> Result<bool, Error> {
+        let retired = sqlx::query_scalar(
+            "select tasker.retire_template(name => $1, namespace => $2, version => $3)",
+        )
+        .bind(name)
+        .bind(namespace)
+        .bind(version)
+        .fetch_one(self.pool())
+        .await?;
+        Ok(retired)
     }
 }

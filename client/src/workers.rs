@@ -1,6 +1,7 @@
-//! What a worker calls: claim, finish, extend leases, register.
+//! What a worker calls: claim, finish, extend leases, register; and the list of workers.
 
 mod line;
+mod list;
 mod types;
 
 use std::time::Duration;
@@ -15,6 +16,7 @@ use crate::error::Error;
 use crate::storable;
 
 pub use line::WorkLine;
+pub use list::Worker;
 pub use types::{
     ClaimRequest, ClaimedStep, FinishRequest, Finished, HeldStep, LeaseState, LeaseVerdict,
     Outcome, OutcomeStatus, StepError, Verdict, VerdictKind, WorkerRegistration,

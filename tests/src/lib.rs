@@ -12,6 +12,7 @@
 //! - [`following`]: tasks created and followed
 //! - [`http`]: requests to the server
 //! - [`instances`]: tasks with a batch or a map
+//! - [`investigations`]: tasks that failed for good or are over a limit
 //! - [`command`]: the command line
 //! - [`catalogue`]: what the catalogue says of the extension, and how two databases differ in it
 //! - [`weeks`]: the work of several weeks
@@ -43,6 +44,7 @@ mod folders;
 pub mod following;
 pub mod http;
 pub mod instances;
+pub mod investigations;
 pub mod mix;
 pub mod model;
 pub mod pages;

@@ -6,9 +6,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
-use tasker_client::HealthCheck;
+use tasker_client::{Error, HealthCheck, QueueStats};
 use utoipa::ToSchema;
 
+use crate::maintenance::LastRun;
 use crate::routes::AppState;
 
 /// A check that takes longer has failed: who asks has a timeout too.
@@ -19,6 +20,26 @@ pub(crate) struct Health {
     status: &'static str,
     version: &'static str,
     checks: Vec<HealthCheck>,
+}
+
+/// All that can be told of the server and the database.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DetailedHealth {
+    /// `healthy` or `unhealthy`.
+    #[schema(example = "healthy")]
+    status: &'static str,
+    /// The version of the server.
+    version: &'static str,
+    /// The version of the extension; null when the database can't be asked.
+    extension_version: Option<String>,
+    /// What was checked, each with a reason.
+    checks: Vec<HealthCheck>,
+    /// The queue of each namespace; null when they can't be counted.
+    queues: Option<Vec<QueueStats>>,
+    /// The jobs of maintenance that are due; null when the database can't be asked.
+    due_jobs: Option<Vec<String>>,
+    /// What this server's last run of each job of maintenance came to; another session may have run them since.
+    last_runs: Vec<LastRun>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -72,6 +93,46 @@ pub(crate) async fn ready(State(state): State<AppState>) -> (StatusCode, Json<He
 )]
 pub(crate) async fn health(State(state): State<AppState>) -> (StatusCode, Json<Health>) {
     answer(&state, "healthy", "unhealthy", |_| true).await
+}
+
+/// The same checks with the versions, the queues and the last runs of maintenance.
+#[utoipa::path(
+    get,
+    path = "/health/detailed",
+    operation_id = "health_detailed",
+    tag = "health",
+    responses(
+        (status = 200, description = "All is well", body = DetailedHealth),
+        (status = 503, description = "Something is not", body = DetailedHealth),
+    ),
+)]
+pub(crate) async fn detailed(State(state): State<AppState>) -> (StatusCode, Json<DetailedHealth>) {
+    let (code, Json(health)) = health(State(state.clone())).await;
+    let client = &state.client;
+    let (extension_version, queues, due_jobs) = tokio::join!(
+        told(client.version()),
+        told(client.queue_stats()),
+        told(client.list_due_jobs()),
+    );
+    let detailed = DetailedHealth {
+        status: health.status,
+        version: health.version,
+        extension_version,
+        checks: health.checks,
+        queues,
+        due_jobs,
+        last_runs: state.last_runs.all(),
+    };
+    (code, Json(detailed))
+}
+
+/// What the database answers in time; why it doesn't is among the checks.
+async fn told<T>(question: impl Future<Output = Result<T, Error>>) -> Option<T> {
+    tokio::time::timeout(CHECK_TIMEOUT, question)
+        .await
+        .ok()?
+        .inspect_err(|error| tracing::debug!(code = error.code(), error = %error, "the health check has a gap"))
+        .ok()
 }
 
 async fn answer(

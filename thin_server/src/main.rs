@@ -5,29 +5,34 @@
 //! | `settings` | flags and environment |
 //! | `server` | start, serve, drain, stop |
 //! | `routes` | which path is which handler, and the layers around them |
-//! | `tasks`, `steps`, `templates`, `health`, `config` | the handlers |
+//! | `tasks`, `steps`, `templates`, `dead_letters`, `analytics`, `workers`, `schedules`, `namespaces`, `health`, `config` | the handlers |
 //! | `extract`, `problem` | requests read, errors answered, in one shape |
 //! | `openapi` | the document made from the handlers, and the page to try it |
 //! | `request_id`, `limits` | what surrounds every request |
 //! | `maintenance` | what time must do, where the extension's own worker doesn't run |
 //! | `sql_steps` | steps that are SQL functions, where the extension's own processes don't run them |
 
+mod analytics;
 mod config;
+mod dead_letters;
 mod extract;
 mod health;
 mod limits;
 mod maintenance;
+mod namespaces;
 mod openapi;
 mod page;
 mod problem;
 mod request_id;
 mod routes;
+mod schedules;
 mod server;
 mod settings;
 mod sql_steps;
 mod steps;
 mod tasks;
 mod templates;
+mod workers;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -5,7 +5,11 @@
 use std::time::{Duration, Instant};
 
 use tasker_client::rounds::Troubles;
-use tasker_client::{Client, Error};
+use tasker_client::{Client, Error, JobRun};
+
+mod last_runs;
+
+pub(crate) use last_runs::{LastRun, LastRuns};
 
 /// The pause between two rounds that found all done.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -21,10 +25,11 @@ const LISTING: &str = "list_due_jobs";
 const WHOLE_ROUND: &str = "run_maintenance";
 
 /// Runs until `stopped` ends; a batch under way is finished.
-pub(crate) async fn run(client: Client, stopped: impl Future<Output = ()>) {
+pub(crate) async fn run(client: Client, last_runs: LastRuns, stopped: impl Future<Output = ()>) {
     let mut stopped = std::pin::pin!(stopped);
     let mut rounds = Rounds {
         client,
+        last_runs,
         begun: Instant::now(),
         by_job: false,
         troubles: Troubles::new(PERIOD, LONGEST_PAUSE),
@@ -41,6 +46,7 @@ pub(crate) async fn run(client: Client, stopped: impl Future<Output = ()>) {
 /// One round after the other, and what the log has been told of them: a database that is away would fill it.
 struct Rounds {
     client: Client,
+    last_runs: LastRuns,
     begun: Instant,
     /// The extension can do one job at a time, as far as is known.
     by_job: bool,
@@ -68,8 +74,9 @@ impl Rounds {
                 continue;
             }
             match self.run(job).await {
-                Ok(Some(more)) => {
-                    is_more |= more;
+                Ok(Some(run)) => {
+                    self.last_runs.note(job, Ok(run));
+                    is_more |= run.more;
                     if self.troubles.done(job) {
                         tracing::info!(job, "maintenance runs again");
                     }
@@ -77,6 +84,7 @@ impl Rounds {
                 // Another session is at it.
                 Ok(None) => break,
                 Err(error) => {
+                    self.last_runs.note(job, Err(&error));
                     self.failed(job, &error);
                     if matches!(error, Error::Unreachable(_) | Error::Unavailable(_)) {
                         break;
@@ -98,14 +106,16 @@ impl Rounds {
         }
     }
 
-    /// Whether there is more to do; nothing when another session is at it.
-    async fn run(&self, job: &str) -> Result<Option<bool>, Error> {
+    /// What it came to; nothing when another session is at it.
+    async fn run(&self, job: &str) -> Result<Option<JobRun>, Error> {
         if job == WHOLE_ROUND {
             let runs = self.client.run_maintenance(BATCH).await?;
-            return Ok(Some(runs.iter().any(|run| run.more)));
+            return Ok(Some(JobRun {
+                processed: runs.iter().map(|run| run.processed).sum(),
+                more: runs.iter().any(|run| run.more),
+            }));
         }
-        let run = self.client.run_maintenance_job(job, BATCH).await?;
-        Ok(run.map(|run| run.more))
+        self.client.run_maintenance_job(job, BATCH).await
     }
 
     fn failed(&mut self, job: &str, error: &Error) {

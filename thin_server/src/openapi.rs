@@ -29,6 +29,11 @@ const PAGE_PATH: &str = "/api-docs/ui";
         (name = "tasks", description = "Create tasks, look at them, steer them"),
         (name = "workflow_steps", description = "The steps of a task, and their repair"),
         (name = "templates", description = "What tasks are made of"),
+        (name = "dlq", description = "Dead letters: what failed for good and is to be investigated"),
+        (name = "analytics", description = "Figures of templates and steps, and the slowest of them"),
+        (name = "workers", description = "Who works, and what waits for them"),
+        (name = "schedules", description = "Tasks created at the times of a cron expression"),
+        (name = "namespaces", description = "Settings and pauses of namespaces"),
         (name = "system", description = "The server and the engine as a whole"),
         (name = "health", description = "Whether the server lives and can serve"),
     )

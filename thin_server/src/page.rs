@@ -24,6 +24,16 @@ impl<T> Page<T> {
     pub(crate) fn whole(items: Vec<T>) -> Self {
         Self { items, next: None }
     }
+
+    /// The items that a request with this limit got; when they are as many, there may be more after the last one.
+    pub(crate) fn part(items: Vec<T>, limit: i32, uri: &Uri, key: impl Fn(&T) -> Uuid) -> Self {
+        let is_full = i32::try_from(items.len()).is_ok_and(|count| count == limit);
+        let next = items
+            .last()
+            .filter(|_| is_full)
+            .map(|last| next_link(uri, key(last)));
+        Self { items, next }
+    }
 }
 
 /// The limit asked for, checked.

@@ -88,7 +88,7 @@ impl Problem {
             "path_not_found",
             "there is nothing at this path",
         )
-        .hint("The paths begin with /v1/tasks, /v1/templates and /health.")
+        .hint("The paths are in /api-docs/openapi.json, and /api-docs/ui shows them.")
     }
 
     pub(crate) fn method_not_allowed() -> Self {

@@ -14,9 +14,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::limits::{self, Limits};
+use crate::maintenance::LastRuns;
 use crate::openapi::{self, Shared};
 use crate::problem::Problem;
-use crate::{config, health, problem, request_id, steps, tasks, templates};
+use crate::{
+    analytics, config, dead_letters, health, namespaces, problem, request_id, schedules, steps,
+    tasks, templates, workers,
+};
 
 /// The largest request body, in bytes.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -27,13 +31,15 @@ pub(crate) struct AppState {
     pub(crate) client: Client,
     /// The settings in force, for those who may see them.
     pub(crate) origins: Arc<[Origin]>,
+    pub(crate) last_runs: LastRuns,
 }
 
 impl AppState {
-    pub(crate) fn new(client: Client, origins: Vec<Origin>) -> Self {
+    pub(crate) fn new(client: Client, origins: Vec<Origin>, last_runs: LastRuns) -> Self {
         Self {
             client,
             origins: origins.into(),
+            last_runs,
         }
     }
 }
@@ -44,6 +50,11 @@ fn api() -> OpenApiRouter<AppState> {
         .merge(tasks::routes())
         .merge(steps::routes())
         .merge(templates::routes())
+        .merge(dead_letters::routes())
+        .merge(analytics::routes())
+        .merge(workers::routes())
+        .merge(schedules::routes())
+        .merge(namespaces::routes())
         .merge(config::routes())
 }
 
@@ -57,7 +68,8 @@ pub(crate) fn app(
     let open = OpenApiRouter::with_openapi(Shared::openapi())
         .routes(routes!(health::health))
         .routes(routes!(health::ready))
-        .routes(routes!(health::live));
+        .routes(routes!(health::live))
+        .routes(routes!(health::detailed));
     let (router, mut document) = open
         .merge(api().layer(from_fn_with_state(limits, limits::guard)))
         .split_for_parts();

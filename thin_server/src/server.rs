@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::maintenance;
+use crate::maintenance::{self, LastRuns};
 use crate::routes::{self, AppState};
 use crate::settings::Settings;
 use crate::sql_steps;
@@ -37,10 +37,11 @@ pub(crate) async fn run(settings: Settings, origins: Vec<Origin>) -> anyhow::Res
         .await
         .with_context(|| format!("can't listen on {}", settings.listen))?;
     let mut maintenance = sql_steps::start(&settings.database_url, settings.sql_runners, &stopped);
-    maintenance.extend(start_maintenance(&settings, &stopped)?);
+    let last_runs = LastRuns::default();
+    maintenance.extend(start_maintenance(&settings, &last_runs, &stopped)?);
 
     let app = routes::app(
-        AppState::new(client.clone(), origins),
+        AppState::new(client.clone(), origins, last_runs),
         settings.concurrent_requests as usize,
         request_timeout,
     );
@@ -70,6 +71,7 @@ pub(crate) async fn run(settings: Settings, origins: Vec<Origin>) -> anyhow::Res
 /// Maintenance has a connection of its own, so that busy requests don't keep it waiting, nor their timeout cut it short.
 fn start_maintenance(
     settings: &Settings,
+    last_runs: &LastRuns,
     stopped: &watch::Receiver<bool>,
 ) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
     if settings.no_maintenance {
@@ -86,6 +88,7 @@ fn start_maintenance(
     )?;
     Ok(Some(tokio::spawn(maintenance::run(
         client,
+        last_runs.clone(),
         until_stopped(stopped.clone()),
     ))))
 }

@@ -2,7 +2,8 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tasker_client::{Definition, Finding, RegisteredTemplate, Template, TemplateSummary};
 use utoipa::{IntoParams, ToSchema};
@@ -36,6 +37,15 @@ pub(crate) struct Validated {
     findings: Vec<Finding>,
 }
 
+/// The template, and whether this request retired it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RetiredTemplate {
+    #[serde(flatten)]
+    template: Template,
+    /// False when it was retired before.
+    retired: bool,
+}
+
 impl Document {
     fn definition(&self) -> Definition<'_> {
         match self {
@@ -49,7 +59,7 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list, register))
         .routes(routes!(validate))
-        .routes(routes!(get))
+        .routes(routes!(get, retire))
 }
 
 /// Lists the registered templates.
@@ -77,15 +87,21 @@ pub(crate) async fn list(
     )))
 }
 
-/// A template with its definition.
+/// A template with its definition. It changes only by being retired: keep it with its `ETag`, and ask again with that in `If-None-Match`.
 #[utoipa::path(
     get,
     path = "/v1/templates/{namespace}/{name}/{version}",
     operation_id = "get_template",
     tag = "templates",
-    params(("namespace" = String, Path, description = "Its namespace"), ("name" = String, Path, description = "Its name"), ("version" = String, Path, description = "Its version")),
+    params(
+        ("namespace" = String, Path, description = "Its namespace", example = "shop"),
+        ("name" = String, Path, description = "Its name", example = "order_fulfillment"),
+        ("version" = String, Path, description = "Its version", example = "1.0.0"),
+        ("If-None-Match" = Option<String>, Header, description = "The ETag of what the caller has"),
+    ),
     responses(
-        (status = 200, description = "The template", body = Template),
+        (status = 200, description = "The template", body = Template, headers(("ETag" = String, description = "Names what is answered"))),
+        (status = 304, description = "It is what the caller has"),
         Refusals
     ),
     extensions(("x-permission" = json!("templates:read")))
@@ -93,13 +109,68 @@ pub(crate) async fn list(
 pub(crate) async fn get(
     State(state): State<AppState>,
     PathParameters((namespace, name, version)): PathParameters<(String, String, String)>,
-) -> Result<Json<Template>, Problem> {
-    Ok(Json(
-        state
-            .client
-            .get_template(&name, &namespace, Some(&version))
-            .await?,
-    ))
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let template = state
+        .client
+        .get_template(&name, &namespace, Some(&version))
+        .await?;
+    let tag = etag_of(&template);
+    let response = if is_known(&headers, &tag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        Json(template).into_response()
+    };
+    let value =
+        HeaderValue::from_str(&tag).map_err(|error| Problem::internal(error.to_string()))?;
+    Ok(([(header::ETAG, value)], response).into_response())
+}
+
+/// A registered template never changes but that it is retired, once and for good.
+fn etag_of(template: &Template) -> String {
+    let retired = template.retired_at.map_or("", |_| "-retired");
+    format!("W/\"{}{retired}\"", template.template_uuid)
+}
+
+/// Whether a tag is one of those in `If-None-Match`, where `W/` makes no difference.
+fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    let bare = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    let given = headers.get_all(header::IF_NONE_MATCH).iter();
+    given
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|known| known.trim() == "*" || bare(known) == bare(tag))
+}
+
+/// Retires one version of a template: no new tasks are made of it, those under way go on.
+#[utoipa::path(
+    delete,
+    path = "/v1/templates/{namespace}/{name}/{version}",
+    operation_id = "retire_template",
+    tag = "templates",
+    params(
+        ("namespace" = String, Path, description = "Its namespace", example = "shop"),
+        ("name" = String, Path, description = "Its name", example = "order_fulfillment"),
+        ("version" = String, Path, description = "Its version", example = "1.0.0"),
+    ),
+    responses(
+        (status = 200, description = "It is retired, now or before", body = RetiredTemplate),
+        Refusals
+    ),
+    extensions(("x-permission" = json!("templates:write")))
+)]
+pub(crate) async fn retire(
+    State(state): State<AppState>,
+    PathParameters((namespace, name, version)): PathParameters<(String, String, String)>,
+) -> Result<Json<RetiredTemplate>, Problem> {
+    let client = &state.client;
+    let retired = client
+        .retire_template(&name, &namespace, Some(&version))
+        .await?;
+    let template = client
+        .get_template(&name, &namespace, Some(&version))
+        .await?;
+    Ok(Json(RetiredTemplate { template, retired }))
 }
 
 /// Registers a template under its version.
@@ -159,4 +230,26 @@ pub(crate) async fn validate(
         .await?;
     let valid = findings.iter().all(|finding| finding.severity != "error");
     Ok(Json(Validated { valid, findings }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(value: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static(value));
+        headers
+    }
+
+    #[test]
+    fn a_tag_is_known_in_a_list_and_weak_or_strong() {
+        for known in ["W/\"a\"", "\"a\"", "\"b\", W/\"a\"", "*"] {
+            assert!(is_known(&headers(known), "W/\"a\""), "{known}");
+        }
+        for other in ["\"b\"", "\"a-retired\"", "a", ""] {
+            assert!(!is_known(&headers(other), "W/\"a\""), "{other}");
+        }
+        assert!(!is_known(&HeaderMap::new(), "W/\"a\""));
+    }
 }
