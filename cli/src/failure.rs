@@ -15,6 +15,9 @@ pub(crate) enum Failure {
     Client(#[from] Error),
     #[error("no database is named: give --database-url or --profile, or set DATABASE_URL")]
     NoDatabase,
+    /// The options don't fit the command.
+    #[error("{0}")]
+    Usage(String),
     #[error("can't read {}: {source}", .path.display())]
     File {
         path: PathBuf,
@@ -56,7 +59,10 @@ impl Failure {
     /// The codes of `tasker-ctl --help`.
     fn code(&self) -> u8 {
         match self {
-            Self::Client(Error::Configuration(_)) | Self::NoDatabase | Self::Settings(_) => 2,
+            Self::Client(Error::Configuration(_))
+            | Self::NoDatabase
+            | Self::Settings(_)
+            | Self::Usage(_) => 2,
             Self::Client(error) => match error.http_status() {
                 404 => 3,
                 409 => 4,

@@ -3,14 +3,16 @@
 //! | module | holds |
 //! |---|---|
 //! | `options` | the command line |
-//! | `config`, `database`, `templates`, `tasks`, `dead_letters`, `workers`, `queues`, `schedules`, `namespaces`, `system`, `completion` | the subcommands |
+//! | `config`, `database`, `templates`, `tasks`, `steps`, `bulk`, `dead_letters`, `workers`, `queues`, `schedules`, `namespaces`, `system`, `completion` | the subcommands |
 //! | `watch` | a task followed until it ends |
+//! | `repeat` | `--watch`: what only looks, again and again |
 //! | `drawing` | graphs of steps |
 //! | `output`, `failure` | what is written to stdout and to stderr, and the exit codes |
 //! | `reference` | the command line as a page of the documentation |
 //! | [`dev`], [`cluster`] | a private PostgreSQL with server and worker |
 #![allow(clippy::print_stdout, reason = "what a command answers goes to stdout")]
 
+mod bulk;
 pub mod cluster;
 mod completion;
 mod config;
@@ -24,7 +26,9 @@ mod options;
 mod output;
 mod queues;
 mod reference;
+mod repeat;
 mod schedules;
+mod steps;
 mod system;
 mod tasks;
 mod templates;
@@ -38,16 +42,17 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use tasker_client::{Client, ConnectOptions};
+use tokio::sync::OnceCell;
 
 use crate::config::Settings;
 use crate::failure::Failure;
 use crate::options::{Command, Options};
 use crate::output::Output;
+use crate::repeat::Watch;
 
 /// Runs the command line that the program was started with; failures are told on stderr.
 pub async fn run() -> ExitCode {
-    let matches = Options::command().get_matches();
-    match answer(&matches).await {
+    match answer(&Options::command().get_matches()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.report();
@@ -57,22 +62,37 @@ pub async fn run() -> ExitCode {
 }
 
 async fn answer(matches: &ArgMatches) -> Result<(), Failure> {
-    let options = Options::from_arg_matches(matches).unwrap_or_else(|error| error.exit());
+    let read = || Options::from_arg_matches(matches).unwrap_or_else(|error| error.exit());
+    let options = read();
     let settings = Settings::read(&options, matches)?;
-    dispatch(options, settings).await
+    if !options.watch {
+        return dispatch(options, &settings).await;
+    }
+    match repeat::watch_of(matches) {
+        Watch::Repeats => {
+            let output = Output::new(settings.output);
+            repeat::run(output, async || dispatch(read(), &settings).await).await
+        }
+        Watch::Follows => dispatch(options, &settings).await,
+        Watch::Nothing => Err(Failure::Usage(
+            "--watch is for commands that only look, and for task create".to_owned(),
+        )),
+    }
 }
 
-async fn dispatch(options: Options, settings: Settings) -> Result<(), Failure> {
+async fn dispatch(options: Options, settings: &Settings) -> Result<(), Failure> {
     let output = Output::new(settings.output);
-    if let Command::Config(command) = &options.command {
-        return config::run(command, &settings, output);
-    }
-    let database_url = settings.database_url;
+    let database_url = settings.database_url.clone();
     match options.command {
+        Command::Config(command) => config::run(&command, settings, output),
         Command::Db(command) => database::run(command, &connect(database_url).await?, output).await,
         Command::Template(command) => templates::run(command, database_url, output).await,
-        Command::Task(command) => tasks::run(command, &connect(database_url).await?, output).await,
-        Command::Config(_) => Ok(()),
+        Command::Task(command) => {
+            let follow = options.watch;
+            tasks::run(command, &connect(database_url).await?, output, follow).await
+        }
+        Command::Step(command) => steps::run(command, &connect(database_url).await?, output).await,
+        Command::Bulk(command) => bulk::run(command, &connect(database_url).await?, output).await,
         Command::Dlq(command) => {
             dead_letters::run(command, &connect(database_url).await?, output).await
         }
@@ -99,7 +119,14 @@ async fn dispatch(options: Options, settings: Settings) -> Result<(), Failure> {
     }
 }
 
+/// A command that is repeated keeps its connections.
 async fn connect(database_url: Option<String>) -> Result<Client, Failure> {
+    static CLIENT: OnceCell<Client> = OnceCell::const_new();
+    let client = CLIENT.get_or_try_init(|| new_client(database_url)).await?;
+    Ok(client.clone())
+}
+
+async fn new_client(database_url: Option<String>) -> Result<Client, Failure> {
     let url = database_url.ok_or(Failure::NoDatabase)?;
     let options = ConnectOptions {
         max_connections: 2,

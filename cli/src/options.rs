@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use chrono::{DateTime, Utc};
-use clap::{Args, Parser, Subcommand};
-use uuid::Uuid;
+use clap::{Parser, Subcommand};
 
+use crate::bulk::BulkCommand;
 use crate::completion::CompletionOptions;
 use crate::config::ConfigCommand;
 use crate::database::DbCommand;
@@ -15,7 +14,9 @@ use crate::namespaces::NamespaceCommand;
 use crate::output::Format;
 use crate::queues::QueueCommand;
 use crate::schedules::ScheduleCommand;
+use crate::steps::StepCommand;
 use crate::system::SystemCommand;
+use crate::tasks::TaskCommand;
 use crate::templates::TemplateCommand;
 use crate::workers::WorkerCommand;
 
@@ -48,6 +49,10 @@ pub(crate) struct Options {
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub(crate) output: Format,
 
+    /// Show it again whenever it has changed, until interrupted; a task that is created, until it ends
+    #[arg(long, global = true)]
+    pub(crate) watch: bool,
+
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -60,9 +65,15 @@ pub(crate) enum Command {
     /// Register templates, look at them, retire them
     #[command(subcommand)]
     Template(TemplateCommand),
-    /// Create tasks, look at them, cancel them
+    /// Create tasks, look at them, steer them
     #[command(subcommand)]
     Task(TaskCommand),
+    /// Look at steps, and repair them
+    #[command(subcommand)]
+    Step(StepCommand),
+    /// Do one thing to many tasks
+    #[command(subcommand)]
+    Bulk(BulkCommand),
     /// Investigate and resolve dead letters: what failed for good
     #[command(subcommand)]
     Dlq(DlqCommand),
@@ -88,105 +99,6 @@ pub(crate) enum Command {
     Completion(CompletionOptions),
     /// Run a private PostgreSQL, server and worker in a folder, for development
     Dev(DevOptions),
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum TaskCommand {
-    /// Create a task and print its UUID
-    Create(Box<CreateOptions>),
-    /// Show a task and its steps
-    Get {
-        /// The task's UUID
-        task_uuid: Uuid,
-    },
-    /// List tasks, newest first
-    List(ListOptions),
-    /// Follow a task's steps until it ends
-    Watch {
-        /// The task's UUID
-        task_uuid: Uuid,
-    },
-    /// Cancel a task
-    Cancel {
-        /// The task's UUID
-        task_uuid: Uuid,
-        /// Why; kept in the task's history
-        #[arg(long)]
-        reason: Option<String>,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CreateOptions {
-    /// The template's name
-    pub(crate) template: String,
-    /// The template's namespace
-    #[arg(short, long, default_value = "default")]
-    pub(crate) namespace: String,
-    /// The task's input: a JSON document, @FILE to read it from a file, @- from standard input
-    #[arg(short, long, value_name = "JSON|@FILE")]
-    pub(crate) context: Option<String>,
-    /// The template's version; the newest when left out
-    #[arg(long)]
-    pub(crate) version: Option<String>,
-    /// The same key with the same request gives the task that exists
-    #[arg(long)]
-    pub(crate) idempotency_key: Option<String>,
-    /// -100 to 100; higher is served first
-    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
-    pub(crate) priority: i32,
-    /// A word to find the task by; may be given several times
-    #[arg(long = "tag", value_name = "TAG")]
-    pub(crate) tags: Vec<String>,
-    /// Don't start it before this time, as 2030-01-31T12:00:00Z
-    #[arg(long, value_name = "TIME")]
-    pub(crate) run_at: Option<DateTime<Utc>>,
-    /// Ties the task to others and to logs
-    #[arg(long, value_name = "UUID")]
-    pub(crate) correlation_id: Option<Uuid>,
-    /// Who asks for it
-    #[arg(long)]
-    pub(crate) initiator: Option<String>,
-    /// Which system asks for it
-    #[arg(long)]
-    pub(crate) source_system: Option<String>,
-    /// Why it is asked for
-    #[arg(long)]
-    pub(crate) reason: Option<String>,
-    /// Follow it until it ends
-    #[arg(long)]
-    pub(crate) watch: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ListOptions {
-    /// Only those of this namespace
-    #[arg(short, long)]
-    pub(crate) namespace: Option<String>,
-    /// Only those of this template
-    #[arg(short, long)]
-    pub(crate) template: Option<String>,
-    /// Only those in this state; may be given several times
-    #[arg(short, long = "state", value_name = "STATE")]
-    pub(crate) states: Vec<String>,
-    /// Only those with this tag; given several times, those with all of them
-    #[arg(long = "tag", value_name = "TAG")]
-    pub(crate) tags: Vec<String>,
-    /// Only those whose context contains this JSON document
-    #[arg(long, value_name = "JSON")]
-    pub(crate) context_contains: Option<String>,
-    /// Only those created at this time or later
-    #[arg(long, value_name = "TIME")]
-    pub(crate) created_after: Option<DateTime<Utc>>,
-    /// Only those created before this time
-    #[arg(long, value_name = "TIME")]
-    pub(crate) created_before: Option<DateTime<Utc>>,
-    /// The page after this task
-    #[arg(long, value_name = "UUID")]
-    pub(crate) after: Option<Uuid>,
-    /// At most so many
-    #[arg(short, long, default_value_t = 50, value_parser = clap::value_parser!(i32).range(1..=1000))]
-    pub(crate) limit: i32,
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
-//! What is written to stdout: tables for people, JSON for programs.
+//! What is written to stdout: tables for people, JSON and YAML for programs.
 
+mod yaml;
+
+use std::cell::RefCell;
 use std::io::Write;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -16,6 +19,10 @@ pub(crate) enum Format {
     Table,
     /// For programs
     Json,
+    /// For programs and people
+    Yaml,
+    /// For people with a wide terminal: tables with all columns
+    Wide,
 }
 
 /// Where results go, and in which form.
@@ -33,23 +40,77 @@ impl Output {
         self.format == Format::Json
     }
 
-    /// Writes `value` as JSON, or what `text` makes of it.
+    pub(crate) fn is_yaml(self) -> bool {
+        self.format == Format::Yaml
+    }
+
+    /// Whether programs read it.
+    pub(crate) fn is_data(self) -> bool {
+        self.is_json() || self.is_yaml()
+    }
+
+    /// Columns under their headings; the last ones only where there is room for all.
+    pub(crate) fn table<const N: usize, const M: usize>(
+        self,
+        header: [&str; N],
+        more: [&str; M],
+        rows: impl IntoIterator<Item = ([String; N], [String; M])>,
+    ) -> String {
+        if self.format != Format::Wide {
+            return table(header, rows.into_iter().map(|(row, _)| row));
+        }
+        let mut table = new_table();
+        table.set_header(header.iter().chain(&more));
+        for (row, more) in rows {
+            table.add_row(row.iter().chain(&more).map(|cell| plain(cell)));
+        }
+        trimmed(&table)
+    }
+
+    /// Writes `value` as JSON or YAML, or what `text` makes of it.
     pub(crate) fn show<T: Serialize + ?Sized>(
         self,
         value: &T,
         text: impl FnOnce() -> String,
     ) -> Result<(), Failure> {
+        // By way of a value, so that payloads that pass through as they are get the same layout.
         if self.is_json() {
-            // By way of a value, so that payloads that pass through as they are get the same layout.
             let value = serde_json::to_value(value)?;
             return line(&serde_json::to_string_pretty(&value)?);
+        }
+        if self.is_yaml() {
+            return line(yaml::yaml(&serde_json::to_value(value)?).trim_end_matches('\n'));
         }
         line(text().trim_end_matches('\n'))
     }
 }
 
+tokio::task_local! {
+    /// What is written while someone wants to have it instead of stdout.
+    static CAPTURED: RefCell<String>;
+}
+
+/// What a command writes, instead of stdout.
+pub(crate) async fn captured(
+    command: impl Future<Output = Result<(), Failure>>,
+) -> Result<String, Failure> {
+    let run = async {
+        command.await?;
+        Ok(CAPTURED.with(RefCell::take))
+    };
+    CAPTURED.scope(RefCell::default(), run).await
+}
+
 /// Writes one line to stdout.
 pub(crate) fn line(text: &str) -> Result<(), Failure> {
+    let capture = |captured: &RefCell<String>| {
+        let mut captured = captured.borrow_mut();
+        captured.push_str(text);
+        captured.push('\n');
+    };
+    if CAPTURED.try_with(capture).is_ok() {
+        return Ok(());
+    }
     let mut stdout = std::io::stdout().lock();
     writeln!(stdout, "{text}")?;
     stdout.flush()?;
@@ -152,6 +213,21 @@ mod tests {
     fn tables_align_and_end_without_blanks() {
         let text = table(["NAME", "STATE"], [["a".to_owned(), "complete".to_owned()]]);
         assert_eq!(text, "NAME  STATE\na     complete");
+    }
+
+    #[test]
+    fn a_wide_table_has_all_columns() {
+        let row = || [(["a".to_owned()], ["b".to_owned()])];
+        let wide = Output::new(Format::Wide).table(["ONE"], ["TWO"], row());
+        assert_eq!(wide, "ONE  TWO\na    b");
+        let narrow = Output::new(Format::Table).table(["ONE"], ["TWO"], row());
+        assert_eq!(narrow, "ONE\na");
+    }
+
+    #[tokio::test]
+    async fn what_is_captured_is_not_written() {
+        let text = captured(async { line("one").and_then(|()| line("two")) }).await;
+        assert_eq!(text.ok().as_deref(), Some("one\ntwo\n"));
     }
 
     #[test]

@@ -96,7 +96,7 @@ async fn register(client: &Client, files: &TemplateFiles, output: Output) -> Res
             }
         }
     }
-    if output.is_json() || !registered.is_empty() {
+    if output.is_data() || !registered.is_empty() {
         output.show(&registered, || registered_table(&registered))?;
     }
     first_failure.map_or(Ok(()), |failure| Err(Failure::Reported(Box::new(failure))))

@@ -5,20 +5,27 @@
 //!
 //! | module | functions |
 //! |---|---|
-//! | [`tasks`] | create, get, list and cancel tasks; their history and graph |
+//! | [`tasks`] | create, get and list tasks; their history and graph |
+//! | [`steering`] | cancel, pause, resume and rerun tasks; why they stand where they stand, what undoes them |
+//! | [`signals`] | send signals, list them |
+//! | [`bulk`] | one action on many tasks |
 //! | [`steps`] | list and get steps; their history |
+//! | [`repair`] | reset, complete and resolve steps by hand |
 //! | [`templates`] | register, validate, list, get and retire templates |
 //! | [`workers`] | claim, finish, extend leases, register workers; list and retire them |
 //! | [`dead_letters`] | list, get, open, resolve and count dead letters; tasks over their limits |
 //! | [`schedules`] | create, list, pause, resume, delete and backfill schedules |
 //! | [`namespaces`] | list, set, pause and resume namespaces; grants in them |
 //! | [`statistics`] | figures of templates and steps, the slowest |
+//! | [`checkpoints`] | what a handler keeps and asks while it runs |
 //! | [`domain_events`] | subscribe to domain events, claim and finish deliveries, list what was published |
 //! | [`operations`] | queues, health, maintenance, verification |
 //! | [`wake_ups`] | wait for work without polling |
 //! | [`db`] | prepare a database, see what it is prepared for |
 #![warn(missing_docs)]
 
+pub mod bulk;
+pub mod checkpoints;
 mod connection;
 pub mod db;
 pub mod dead_letters;
@@ -27,9 +34,12 @@ mod error;
 mod listening;
 pub mod namespaces;
 pub mod operations;
+pub mod repair;
 pub mod schedules;
+pub mod signals;
 pub mod sql_runner;
 pub mod statistics;
+pub mod steering;
 pub mod steps;
 mod storable;
 pub mod tasks;
@@ -37,6 +47,8 @@ pub mod templates;
 pub mod wake_ups;
 pub mod workers;
 
+pub use bulk::{BulkAction, BulkFilter, BulkJob, BulkMatches};
+pub use checkpoints::{DependencyPage, DependencyResult};
 pub use connection::{Client, ConnectOptions};
 pub use db::{DatabaseStatus, database_status, init};
 pub use dead_letters::{
@@ -50,9 +62,11 @@ pub use error::{Details, Error};
 pub use namespaces::{Namespace, NamespaceGrant};
 pub use operations::{HealthCheck, JobRun, MaintenanceRun, QueueStats, Violation};
 pub use schedules::{NewSchedule, Schedule};
+pub use signals::Signal;
 pub use sql_runner::{SqlRunner, SqlStepRun};
 pub use sqlx::{PgConnection, PgPool};
 pub use statistics::{SlowStep, SlowTask, StatisticsFilter, StepStatistics};
+pub use steering::{CancelOptions, Compensation, Explanation, RerunOptions};
 pub use steps::Step;
 pub use tasker_rules::domain_event::{BadPattern, EventPattern};
 pub use tasker_rules::rounds;

@@ -1,7 +1,7 @@
 //! Steps: list, get, their history.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sqlx::FromRow;
 use uuid::Uuid;
@@ -14,7 +14,7 @@ macro_rules! step_columns {
     () => {
         "step_uuid, task_uuid, name, type, instance, state, attempt, attempts_used, max_attempts, handler, inputs, \
          result, error, checkpoint, worker_id, lease_expires_at, retry_at, remaining_dependencies, dependencies, \
-         created_at, enqueued_at, started_at, finished_at"
+         created_at, enqueued_at, started_at, finished_at, child_task_uuid"
     };
 }
 
@@ -34,7 +34,7 @@ const STEP_HISTORY: &str = "select seq, from_state, to_state, event, at, attempt
     from tasker.step_history(step_uuid => $1)";
 
 /// A step as it is now.
-#[derive(Debug, Clone, Serialize, FromRow)]
+#[derive(Debug, Clone, Serialize, Deserialize, FromRow)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Step {
     /// The step's key.
@@ -93,6 +93,8 @@ pub struct Step {
     pub started_at: Option<DateTime<Utc>>,
     /// When it reached its terminal state.
     pub finished_at: Option<DateTime<Utc>>,
+    /// The task that its newest attempt started, of a step that starts one.
+    pub child_task_uuid: Option<Uuid>,
 }
 
 impl Client {

@@ -1,4 +1,4 @@
-//! Tasks: create, get, list, cancel; their history and graph.
+//! Tasks: create, get, list; their history and graph.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ macro_rules! task_columns {
     () => {
         "task_uuid, namespace, template_name, template_version, state, context, priority, tags, correlation_id, \
          parent_correlation_id, idempotency_key, initiator, source_system, reason, run_at, created_at, started_at, \
-         finished_at, paused_at, steps_total, steps_done, steps_failed, error"
+         finished_at, paused_at, steps_total, steps_done, steps_failed, error, parent_task_uuid, parent_step_uuid"
     };
 }
 
@@ -44,7 +44,7 @@ const LIST_TASKS: &str = concat!(
 const TASK_HISTORY: &str = "select seq, from_state, to_state, event, at, attempt, actor, metadata \
     from tasker.task_history(task_uuid => $1)";
 
-const TASK_GRAPH: &str = "select number, name, type, step_uuid, state, created, dependencies, dependents \
+const TASK_GRAPH: &str = "select number, name, type, step_uuid, state, created, dependencies, dependents, child_task_uuid \
     from tasker.task_graph(task_uuid => $1)";
 
 /// What a new task is to be. `NewTask { template_name, ..Default::default() }` leaves the rest to the database's defaults.
@@ -120,7 +120,7 @@ fn default_namespace() -> String {
 }
 
 /// One answer of [`Client::create_tasks`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, FromRow)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreatedTask {
     /// The place of its request, from 1.
@@ -132,7 +132,7 @@ pub struct CreatedTask {
 }
 
 /// A task as it is now.
-#[derive(Debug, Clone, Serialize, FromRow)]
+#[derive(Debug, Clone, Serialize, Deserialize, FromRow)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Task {
     /// The task's key.
@@ -185,6 +185,10 @@ pub struct Task {
     #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
     #[sqlx(json(nullable))]
     pub error: Option<Box<RawValue>>,
+    /// The task that started it, of a child task.
+    pub parent_task_uuid: Option<Uuid>,
+    /// The step that started it and waits for it, of a child task.
+    pub parent_step_uuid: Option<Uuid>,
 }
 
 /// Which tasks to list: all that fit every field that is set, newest first.
@@ -211,7 +215,7 @@ pub struct TaskFilter {
 }
 
 /// One transition of a task or step.
-#[derive(Debug, Clone, Serialize, FromRow)]
+#[derive(Debug, Clone, Serialize, Deserialize, FromRow)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HistoryRow {
     /// Its place in the history.
@@ -235,7 +239,7 @@ pub struct HistoryRow {
 }
 
 /// A step of a task's graph, also one that isn't created yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, FromRow)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GraphNode {
     /// Its number in topological order, from 1.
@@ -254,6 +258,8 @@ pub struct GraphNode {
     pub dependencies: Vec<String>,
     /// The names of the steps that wait for it.
     pub dependents: Vec<String>,
+    /// The task that its newest attempt started, of a step that starts one.
+    pub child_task_uuid: Option<Uuid>,
 }
 
 /// Creates a task in the caller's own transaction: it commits or rolls back with it, and nothing is left on rollback.
@@ -338,17 +344,6 @@ impl Client {
             .fetch_all(self.pool())
             .await?;
         Ok(tasks)
-    }
-
-    /// Cancels a task and what it has not finished. True when this call did it, false when it was cancelled before.
-    pub async fn cancel_task(&self, task_uuid: Uuid, reason: Option<&str>) -> Result<bool, Error> {
-        let cancelled =
-            sqlx::query_scalar("select tasker.cancel_task(task_uuid => $1, reason => $2)")
-                .bind(task_uuid)
-                .bind(reason)
-                .fetch_one(self.pool())
-                .await?;
-        Ok(cancelled)
     }
 
     /// Every transition of a task, oldest first.

@@ -11,6 +11,7 @@
 //! - [`figures`]: work committed with the clock moved, and its statistics
 //! - [`following`]: tasks created and followed
 //! - [`http`]: requests to the server
+//! - [`by_hand`]: tasks brought somewhere through the client
 //! - [`instances`]: tasks with a batch or a map
 //! - [`investigations`]: tasks that failed for good or are over a limit
 //! - [`command`]: the command line
@@ -31,6 +32,7 @@
 //! The extension and the programs must be built before: `tests/run` does both.
 
 pub mod bank;
+pub mod by_hand;
 pub mod catalogue;
 mod cluster;
 pub mod command;

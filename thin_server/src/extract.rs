@@ -13,6 +13,10 @@ use crate::problem::Problem;
 #[derive(Debug)]
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
+/// A JSON body that may be left out or null; then it is the default.
+#[derive(Debug)]
+pub(crate) struct OptionalJsonBody<T>(pub(crate) T);
+
 /// Parameters in the path.
 #[derive(Debug)]
 pub(crate) struct PathParameters<T>(pub(crate) T);
@@ -36,13 +40,24 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
             return Err(unsupported("application/json"));
         }
         let body = read(request, state).await?;
-        // serde would take an array for a structure, field by field.
-        if body.trim_ascii_start().first() == Some(&b'[') {
-            return Err(Problem::bad_parameter(
-                "the body must be a JSON object, and is an array",
-            ));
+        parse_object(&body).map(Self)
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let is_json = is_json(content_type(request.headers()));
+        let body = read(request, state).await?;
+        if body.trim_ascii().is_empty() {
+            return Ok(Self(T::default()));
         }
-        parse(&body).map(Self)
+        if !is_json {
+            return Err(unsupported("application/json"));
+        }
+        let given: Option<T> = parse_object(&body)?;
+        Ok(Self(given.unwrap_or_default()))
     }
 }
 
@@ -116,6 +131,16 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Prob
                 other.body_text(),
             ),
         })
+}
+
+fn parse_object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // serde would take an array for a structure, field by field.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Problem::bad_parameter(
+            "the body must be a JSON object, and is an array",
+        ));
+    }
+    parse(body)
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {

@@ -5,7 +5,7 @@
 //! | `settings` | flags and environment |
 //! | `server` | start, serve, drain, stop |
 //! | `routes` | which path is which handler, and the layers around them |
-//! | `tasks`, `steps`, `templates`, `dead_letters`, `analytics`, `workers`, `schedules`, `namespaces`, `health`, `config` | the handlers |
+//! | `tasks`, `steering`, `signals`, `bulk`, `steps`, `templates`, `dead_letters`, `analytics`, `workers`, `schedules`, `namespaces`, `health`, `config` | the handlers |
 //! | `extract`, `problem` | requests read, errors answered, in one shape |
 //! | `openapi` | the document made from the handlers, and the page to try it |
 //! | `request_id`, `limits` | what surrounds every request |
@@ -13,6 +13,7 @@
 //! | `sql_steps` | steps that are SQL functions, where the extension's own processes don't run them |
 
 mod analytics;
+mod bulk;
 mod config;
 mod dead_letters;
 mod extract;
@@ -28,7 +29,9 @@ mod routes;
 mod schedules;
 mod server;
 mod settings;
+mod signals;
 mod sql_steps;
+mod steering;
 mod steps;
 mod tasks;
 mod templates;

@@ -18,8 +18,8 @@ use crate::maintenance::LastRuns;
 use crate::openapi::{self, Shared};
 use crate::problem::Problem;
 use crate::{
-    analytics, config, dead_letters, health, namespaces, problem, request_id, schedules, steps,
-    tasks, templates, workers,
+    analytics, bulk, config, dead_letters, health, namespaces, problem, request_id, schedules,
+    signals, steering, steps, tasks, templates, workers,
 };
 
 /// The largest request body, in bytes.
@@ -48,6 +48,9 @@ impl AppState {
 fn api() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .merge(tasks::routes())
+        .merge(steering::routes())
+        .merge(signals::routes())
+        .merge(bulk::routes())
         .merge(steps::routes())
         .merge(templates::routes())
         .merge(dead_letters::routes())

@@ -7,7 +7,7 @@ use axum::response::IntoResponse;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tasker_client::{GraphNode, HistoryRow, NewTask, Task, TaskFilter};
+use tasker_client::{CancelOptions, CreatedTask, GraphNode, HistoryRow, NewTask, Task, TaskFilter};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -33,7 +33,10 @@ pub(crate) struct ListQuery {
     context_contains: Option<String>,
     created_after: Option<DateTime<Utc>>,
     created_before: Option<DateTime<Utc>>,
+    /// The page after this task.
     after: Option<Uuid>,
+    /// At most so many.
+    #[param(minimum = 1, maximum = 500)]
     limit: Option<i32>,
 }
 
@@ -41,7 +44,20 @@ pub(crate) struct ListQuery {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CancelQuery {
+    /// Why; kept in the task's history.
     reason: Option<String>,
+    /// Undo the steps that are complete and name a compensation first.
+    #[serde(default)]
+    #[param(default = false)]
+    compensate: bool,
+}
+
+/// Any number of tasks to create together.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BatchRequest {
+    /// What each is to be.
+    requests: Vec<NewTask>,
 }
 
 /// The task's row, and whether this request made it.
@@ -63,6 +79,7 @@ pub(crate) struct Cancelled {
 pub(crate) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list, create))
+        .routes(routes!(create_batch))
         .routes(routes!(get, cancel))
         .routes(routes!(graph))
         .routes(routes!(history))
@@ -110,6 +127,39 @@ pub(crate) async fn create(
             created: answer.created,
         }),
     ))
+}
+
+/// Creates any number of tasks in one transaction: all or none.
+#[utoipa::path(
+    post,
+    path = "/v1/tasks/batch",
+    operation_id = "create_tasks",
+    tag = "tasks",
+    request_body(
+        content = BatchRequest,
+        example = json!({"requests": [
+            {"template_name": "order_fulfillment", "namespace": "shop", "context": {"order_id": "A-1"}},
+            {"template_name": "order_fulfillment", "namespace": "shop", "context": {"order_id": "A-2"}}
+        ]})
+    ),
+    responses(
+        (status = 201, description = "They are created, in the order of the requests", body = Page<CreatedTask>),
+        (status = 200, description = "None is new: every idempotency key was used before with the same request", body = Page<CreatedTask>),
+        Refusals
+    ),
+    extensions(("x-permission" = json!("tasks:create")))
+)]
+pub(crate) async fn create_batch(
+    State(state): State<AppState>,
+    JsonBody(batch): JsonBody<BatchRequest>,
+) -> Result<(StatusCode, Json<Page<CreatedTask>>), Problem> {
+    let created = state.client.create_tasks(&batch.requests).await?;
+    let status = if created.iter().any(|task| task.created) {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    Ok((status, Json(Page::whole(created))))
 }
 
 /// Lists tasks, newest first.
@@ -195,7 +245,7 @@ pub(crate) async fn get(
     tag = "tasks",
     params(("task_uuid" = Uuid, Path, description = "The task"), CancelQuery),
     responses(
-        (status = 200, description = "It is cancelled, now or before", body = Cancelled),
+        (status = 200, description = "It is cancelled, now or before, or will be when its steps are undone", body = Cancelled),
         Refusals
     ),
     extensions(("x-permission" = json!("tasks:cancel")))
@@ -207,7 +257,13 @@ pub(crate) async fn cancel(
 ) -> Result<Json<Cancelled>, Problem> {
     let cancelled = state
         .client
-        .cancel_task(task_uuid, query.reason.as_deref())
+        .cancel_task_with(
+            task_uuid,
+            CancelOptions {
+                reason: query.reason.as_deref(),
+                compensate: query.compensate,
+            },
+        )
         .await?;
     let task = state.client.get_task(task_uuid).await?;
     Ok(Json(Cancelled { task, cancelled }))

@@ -4,10 +4,10 @@ use super::Report;
 use super::targets::number;
 use crate::distribution::{Distribution, median};
 use crate::drain::Drain;
+use crate::flat::Flat;
 use crate::limits::Limits;
 use crate::limits::rabbitmq::RabbitMq;
 use crate::limits::rounds::QueueRounds;
-use crate::flat::Flat;
 use crate::one_map::OneMap;
 
 /// The whole report.

@@ -6,7 +6,7 @@ use super::Node;
 
 /// A graph by the places of its steps in the list they came from.
 #[derive(Debug)]
-pub(super) struct Layers {
+pub(super) struct Graph {
     /// What each step waits for.
     pub(super) before: Vec<Vec<usize>>,
     /// What waits for each step.
@@ -15,7 +15,7 @@ pub(super) struct Layers {
     pub(super) layers: Vec<Vec<usize>>,
 }
 
-impl Layers {
+impl Graph {
     /// Lays steps out, in whatever order they come. A ring, which no registered template has, is cut open.
     pub(super) fn of(nodes: &[Node]) -> Self {
         let place_of: HashMap<&str, usize> = nodes
@@ -89,7 +89,7 @@ impl Layers {
                 if before.is_empty() {
                     0.0
                 } else {
-                    sum / before.len() as f64
+                    sum / float(before.len())
                 }
             };
             let mut keyed: Vec<(f64, usize)> =
@@ -97,12 +97,17 @@ impl Layers {
             keyed.sort_by(|one, other| one.0.total_cmp(&other.0).then(one.1.cmp(&other.1)));
             *layer = keyed.iter().map(|(_, place)| *place).collect();
             // Between 0 and 1, so that layers of different sizes can be compared.
-            let size = layer.len() as f64;
+            let size = float(layer.len());
             for (index, place) in layer.iter().enumerate() {
-                position[*place] = (index as f64 + 0.5) / size;
+                position[*place] = (float(index) + 0.5) / size;
             }
         }
     }
+}
+
+/// A count as a length.
+pub(super) fn float(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 fn places(counts: &[usize], wanted: impl Fn(usize) -> bool) -> Vec<usize> {
@@ -126,10 +131,10 @@ mod tests {
             node("c", &["a", "b"], ""),
             node("d", &["a", "nowhere"], ""),
         ];
-        let layers = Layers::of(&nodes).layers;
+        let layers = Graph::of(&nodes).layers;
         assert_eq!(layers, [vec![0], vec![1, 3], vec![2]]);
-        assert_eq!(Layers::of(&diamond()).layers.len(), 3);
-        assert!(Layers::of(&[]).layers.is_empty());
+        assert_eq!(Graph::of(&diamond()).layers.len(), 3);
+        assert!(Graph::of(&[]).layers.is_empty());
     }
 
     #[test]
@@ -139,7 +144,7 @@ mod tests {
             node("b", &["a"], ""),
             node("c", &["c"], ""),
         ];
-        let placed: usize = Layers::of(&nodes).layers.iter().map(Vec::len).sum();
+        let placed: usize = Graph::of(&nodes).layers.iter().map(Vec::len).sum();
         assert_eq!(placed, 3);
     }
 
@@ -151,7 +156,7 @@ mod tests {
             node("of_b", &["b"], ""),
             node("of_a", &["a"], ""),
         ];
-        let mut layers = Layers::of(&nodes);
+        let mut layers = Graph::of(&nodes);
         layers.untangle();
         assert_eq!(layers.layers, [vec![0, 1], vec![3, 2]]);
     }

@@ -3,13 +3,13 @@
 use std::fmt::Write as _;
 
 use super::Node;
-use super::layers::Layers;
+use super::layers::Graph;
 use super::look::{CLASSES, class_of};
 use crate::output::plain;
 
 /// The flowchart; each step by its place in the list, so that no name can be a word of the language.
 pub(crate) fn mermaid(nodes: &[Node]) -> String {
-    let graph = Layers::of(nodes);
+    let graph = Graph::of(nodes);
     let mut text = "flowchart TD\n".to_owned();
     for (place, node) in nodes.iter().enumerate() {
         let mut label = escaped(&node.name);

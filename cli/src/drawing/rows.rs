@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use unicode_width::UnicodeWidthStr;
 
 use super::Node;
-use super::layers::Layers;
+use super::layers::Graph;
 use super::look::{DIM, NO_COLOUR, RESET, colour_of_step, sign_of};
 use crate::output::plain;
 
@@ -31,7 +31,7 @@ struct Row {
 
 /// Draws the steps, one a line, with colours where they are wanted.
 pub(crate) fn rows(nodes: &[Node], has_colours: bool) -> String {
-    let graph = Layers::of(nodes);
+    let graph = Graph::of(nodes);
     let rows = laid_out(&graph);
     let lanes_width = rows.iter().map(|row| row.lanes.len()).max().unwrap_or(0);
     let names: Vec<String> = nodes.iter().map(|node| one_line(&node.name)).collect();
@@ -77,7 +77,7 @@ pub(crate) fn rows(nodes: &[Node], has_colours: bool) -> String {
     lines.join("\n")
 }
 
-fn laid_out(graph: &Layers) -> Vec<Row> {
+fn laid_out(graph: &Graph) -> Vec<Row> {
     let order: Vec<usize> = graph.layers.concat();
     let mut row_of = vec![0; order.len()];
     for (row, place) in order.iter().enumerate() {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use unicode_width::UnicodeWidthStr;
 
 use super::Node;
-use super::layers::Layers;
+use super::layers::{Graph, float};
 use super::look::{CLASSES, class_of};
 
 /// In pixels.
@@ -28,7 +28,7 @@ struct Place {
 
 /// The picture, under a title for those who can't see it.
 pub(crate) fn svg(title: &str, nodes: &[Node]) -> String {
-    let mut graph = Layers::of(nodes);
+    let mut graph = Graph::of(nodes);
     graph.untangle();
     let (places, width, height) = placed(&graph, nodes);
     let mut text = format!(
@@ -48,8 +48,8 @@ pub(crate) fn svg(title: &str, nodes: &[Node]) -> String {
     text
 }
 
-fn placed(graph: &Layers, nodes: &[Node]) -> (Vec<Place>, f64, f64) {
-    let tallest = graph.layers.iter().map(Vec::len).max().unwrap_or(0) as f64;
+fn placed(graph: &Graph, nodes: &[Node]) -> (Vec<Place>, f64, f64) {
+    let tallest = float(graph.layers.iter().map(Vec::len).max().unwrap_or(0));
     let height_of =
         |count: f64| (count * BOX_HEIGHT + (count - 1.0) * BETWEEN_BOXES).max(BOX_HEIGHT);
     let inner = height_of(tallest);
@@ -58,7 +58,7 @@ fn placed(graph: &Layers, nodes: &[Node]) -> (Vec<Place>, f64, f64) {
     for layer in &graph.layers {
         let widths = layer.iter().map(|place| width_of(&nodes[*place]));
         let width = widths.fold(LEAST_WIDTH, f64::max);
-        let mut y = MARGIN + (inner - height_of(layer.len() as f64)) / 2.0;
+        let mut y = MARGIN + (inner - height_of(float(layer.len()))) / 2.0;
         for place in layer {
             places[*place] = Place { x, y, width };
             y += BOX_HEIGHT + BETWEEN_BOXES;
@@ -70,8 +70,8 @@ fn placed(graph: &Layers, nodes: &[Node]) -> (Vec<Place>, f64, f64) {
 }
 
 fn width_of(node: &Node) -> f64 {
-    let title = node.name.width() as f64 * TITLE_CHARACTER;
-    let subtitle = node.subtitle().map_or(0, |text| text.width()) as f64 * SUBTITLE_CHARACTER;
+    let title = float(node.name.width()) * TITLE_CHARACTER;
+    let subtitle = float(node.subtitle().map_or(0, |text| text.width())) * SUBTITLE_CHARACTER;
     title.max(subtitle) + 24.0
 }
 
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn boxes_of_a_layer_lie_apart_and_layers_follow_each_other() {
         let nodes = diamond();
-        let (places, width, height) = placed(&Layers::of(&nodes), &nodes);
+        let (places, width, height) = placed(&Graph::of(&nodes), &nodes);
         assert!(places[0].x < places[1].x && places[1].x < places[3].x);
         assert!(places[1].y + BOX_HEIGHT < places[2].y);
         assert!(places[3].x + places[3].width < width && places[2].y + BOX_HEIGHT < height);

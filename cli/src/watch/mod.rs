@@ -35,13 +35,14 @@ pub(crate) struct Snapshot {
 enum View {
     Screen(Screen),
     Lines(Changes),
-    Json(Changes),
+    /// Each change a document of its own.
+    Data(Output, Changes),
 }
 
 impl View {
     fn new(output: Output) -> Self {
-        if output.is_json() {
-            return Self::Json(Changes::default());
+        if output.is_data() {
+            return Self::Data(output, Changes::default());
         }
         if std::io::stdout().is_terminal() {
             return Self::Screen(Screen::new());
@@ -56,10 +57,13 @@ impl View {
                 .of(snapshot)
                 .iter()
                 .try_for_each(|change| output::line(&change.text())),
-            Self::Json(changes) => changes
-                .of(snapshot)
-                .iter()
-                .try_for_each(|change| output::line(&serde_json::to_string(change)?)),
+            Self::Data(output, changes) => changes.of(snapshot).iter().try_for_each(|change| {
+                if output.is_json() {
+                    return output::line(&serde_json::to_string(change)?);
+                }
+                output::line("---")?;
+                output.show(change, String::new)
+            }),
         }
     }
 }

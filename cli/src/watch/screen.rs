@@ -7,6 +7,9 @@ use chrono::{DateTime, Utc};
 use tasker_client::Step;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use crate::drawing::look::{
+    CYAN, DIM, GREEN, NO_COLOUR, RED, RESET, YELLOW, colour_of_step, has_colours, sign_of,
+};
 use crate::failure::Failure;
 use crate::output::{duration, plain};
 use crate::watch::tree::{Line, lay_out};
@@ -36,22 +39,11 @@ pub(crate) struct Screen {
 /// A piece of a line: its text, and the colour it has.
 type Piece = (String, &'static str);
 
-const NO_COLOUR: &str = "";
-const DIM: &str = "\x1b[2m";
-const RED: &str = "\x1b[31m";
-const GREEN: &str = "\x1b[32m";
-const YELLOW: &str = "\x1b[33m";
-const BLUE: &str = "\x1b[34m";
-const CYAN: &str = "\x1b[36m";
-const RESET: &str = "\x1b[0m";
-
 impl Screen {
     pub(crate) fn new() -> Self {
-        let asked_not_to = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Self {
             drawn_rows: 0,
-            has_colours: !asked_not_to && !is_dumb,
+            has_colours: has_colours(),
         }
     }
 
@@ -231,29 +223,6 @@ fn message_of(error: &str) -> String {
         })
         .unwrap_or_else(|| error.to_owned());
     plain(&message).replace(['\n', '\t'], " ")
-}
-
-fn sign_of(state: &str) -> char {
-    match state {
-        "complete" | "resolved_manually" => '✓',
-        "in_progress" => '▶',
-        "error" => '✗',
-        "cancelled" => '⊘',
-        "waiting_for_retry" => '↻',
-        "pending" => '·',
-        _ => '•',
-    }
-}
-
-fn colour_of_step(state: &str) -> &'static str {
-    match state {
-        "complete" | "resolved_manually" => GREEN,
-        "in_progress" => CYAN,
-        "error" => RED,
-        "waiting_for_retry" => YELLOW,
-        "pending" | "cancelled" => DIM,
-        _ => BLUE,
-    }
 }
 
 fn colour_of_task(state: &str) -> &'static str {

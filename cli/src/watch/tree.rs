@@ -126,6 +126,8 @@ pub(crate) mod tests {
             steps_done: 0,
             steps_failed: 0,
             error: None,
+            parent_task_uuid: None,
+            parent_step_uuid: None,
         }
     }
 
@@ -154,6 +156,7 @@ pub(crate) mod tests {
             enqueued_at: None,
             started_at: None,
             finished_at: None,
+            child_task_uuid: None,
         }
     }
 

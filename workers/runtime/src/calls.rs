@@ -11,19 +11,33 @@ use tasker_client::{
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use crate::HandlerError;
 use crate::jitter::{fraction, pause};
 
 /// A call without an answer for so long is given up: its connection may be dead without either side
 /// knowing.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Why a call has no answer.
+/// Why a call of the database didn't succeed. As a [`HandlerError`] it is retryable where the same call may succeed later.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CallError {
+pub enum CallError {
+    /// The database refused it, or can't be reached.
     #[error(transparent)]
     Refused(#[from] Error),
+    /// The database didn't answer in time.
     #[error("the database didn't answer within {} ms", .0.as_millis())]
     NoAnswer(Duration),
+}
+
+impl From<CallError> for HandlerError {
+    fn from(error: CallError) -> Self {
+        let failure = if error.blames_the_input() {
+            Self::permanent(error.to_string())
+        } else {
+            Self::retryable(error.to_string())
+        };
+        failure.with_type("call")
+    }
 }
 
 impl CallError {
@@ -43,6 +57,14 @@ impl CallError {
             self,
             Self::Refused(Error::BadParameter(_) | Error::LimitExceeded(_) | Error::Invalid(_))
         ) || self.code().starts_with("54")
+    }
+
+    /// Whether the step isn't the caller's any more: another attempt owns it, or it was cancelled or is gone.
+    pub(crate) fn says_that_the_step_is_lost(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(Error::LeaseLost(_) | Error::Cancelled(_) | Error::NotFound(_))
+        )
     }
 
     pub(crate) fn is_unknown_worker(&self) -> bool {

@@ -28,7 +28,7 @@ pub(crate) async fn execute(handler: Arc<dyn Handler>, step: StepContext) -> Opt
         let _cancelled_at_the_end = step.cancellation().clone().drop_guard();
         let call = tokio::spawn({
             let step = step.clone();
-            async move { handler.call(step).await }.in_current_span()
+            async move { handler.call(step.gathered().await?).await }.in_current_span()
         });
         let mut call = AbortOnDropHandle::new(call);
         let ended = tokio::select! {

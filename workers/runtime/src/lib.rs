@@ -62,13 +62,14 @@ mod wake;
 mod worker;
 
 pub use builder::{BuildError, WorkerBuilder};
+pub use calls::CallError;
 pub use event_handler::{EventFuture, EventHandler};
 pub use handler::{Answer, Handler, HandlerFuture};
 pub use handler_error::HandlerError;
 pub use results::{Batch, Decision, Instance};
 pub use schedule::WakeMode;
 pub use step_context::{InputError, StepContext};
-pub use tasker_client::DomainEvent;
+pub use tasker_client::{DependencyPage, DependencyResult, DomainEvent};
 /// Stops a worker: cancel it and [`Worker::run`] gives its steps back and returns.
 pub use tokio_util::sync::CancellationToken;
 pub use worker::{RunError, Worker};

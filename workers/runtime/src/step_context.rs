@@ -1,14 +1,17 @@
 //! What a handler is given: one attempt of a step, with its inputs.
 
+mod calls;
+mod dependencies;
 mod draft;
 mod instance;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use tasker_client::ClaimedStep;
+use tasker_client::{ClaimedStep, Client, DependencyResult};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -21,9 +24,12 @@ pub struct StepContext {
     data: Arc<Data>,
     cancellation: CancellationToken,
     events: Arc<Mutex<Map<String, Value>>>,
+    saved: Arc<Mutex<Option<Value>>>,
+    /// None for a draft.
+    client: Option<Client>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Data {
     task_uuid: Uuid,
     step_uuid: Uuid,
@@ -40,6 +46,8 @@ struct Data {
     context: Value,
     inputs: Value,
     dependency_results: Map<String, Value>,
+    /// How the instances of those ended whose results are only referred to there.
+    instances: HashMap<String, Vec<DependencyResult>>,
     checkpoint: Option<Value>,
     correlation_id: Option<Uuid>,
     priority: i32,
@@ -70,7 +78,7 @@ pub enum InputError {
         /// The input asked for.
         name: String,
     },
-    /// The results of a map or a batch are too long together to be given with the step.
+    /// The results of a map or a batch are too long together to be held in memory.
     #[error(
         "the {count} results of `{name}` are too long to be given with the step; get_dependency_results reads them in pages"
     )]
@@ -97,7 +105,11 @@ impl From<InputError> for HandlerError {
 }
 
 impl StepContext {
-    pub(crate) fn from_claimed(claimed: ClaimedStep, cancellation: CancellationToken) -> Self {
+    pub(crate) fn from_claimed(
+        claimed: ClaimedStep,
+        cancellation: CancellationToken,
+        client: Client,
+    ) -> Self {
         let data = Data {
             task_uuid: claimed.task_uuid,
             step_uuid: claimed.step_uuid,
@@ -117,6 +129,7 @@ impl StepContext {
                 Value::Object(results) => results,
                 _ => Map::new(),
             },
+            instances: HashMap::new(),
             checkpoint: claimed.checkpoint,
             correlation_id: claimed.correlation_id,
             priority: claimed.priority,
@@ -129,6 +142,8 @@ impl StepContext {
             data: Arc::new(data),
             cancellation,
             events: Arc::default(),
+            saved: Arc::default(),
+            client: Some(client),
         }
     }
 
@@ -212,12 +227,6 @@ impl StepContext {
         &self.data.inputs
     }
 
-    /// The results of the direct dependencies by step name.
-    #[must_use]
-    pub fn dependency_results(&self) -> &Map<String, Value> {
-        &self.data.dependency_results
-    }
-
     /// What an earlier attempt stored to go on from.
     #[must_use]
     pub fn checkpoint(&self) -> Option<&Value> {
@@ -263,31 +272,6 @@ impl StepContext {
     /// The whole context as one type.
     pub fn context_as<T: DeserializeOwned>(&self) -> Result<T, InputError> {
         read(&self.data.context, || "the context".into())
-    }
-
-    /// The result of the direct dependency `name`.
-    pub fn dependency<T: DeserializeOwned>(&self, name: &str) -> Result<T, InputError> {
-        let results = &self.data.dependency_results;
-        let value = results.get(name).ok_or_else(|| InputError::NoDependency {
-            name: name.into(),
-            present: match results.len() {
-                0 => "none".into(),
-                _ => results
-                    .keys()
-                    .map(String::as_str)
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            },
-        })?;
-        read(value, || format!("the result of `{name}`")).map_err(|unfit| {
-            match instance::count_of_reference(value) {
-                Some(count) => InputError::Elsewhere {
-                    name: name.into(),
-                    count,
-                },
-                None => unfit,
-            }
-        })
     }
 
     /// Whether nobody wants this attempt's result any more: its task was cancelled, another attempt
@@ -355,30 +339,18 @@ mod tests {
     use super::*;
 
     fn step() -> StepContext {
-        StepContext::draft("join", "math.join")
-            .with_context(json!({"n": 3}))
-            .with_dependency("left", json!({"n": "4"}))
-            .with_dependency("right", json!({"n": "5"}))
+        StepContext::draft("join", "math.join").with_context(json!({"n": 3}))
     }
 
     #[test]
     fn typed_reads_give_what_is_there() {
         assert_eq!(step().context_field::<u8>("n").expect("n is 3"), 3);
-        let left: Value = step().dependency("left").expect("left has a result");
-        assert_eq!(left["n"], "4");
     }
 
     #[test]
-    fn errors_name_what_was_asked_for_and_what_is_there() {
+    fn errors_name_what_was_asked_for() {
         let error = step().context_field::<u8>("m").expect_err("there is no m");
         assert_eq!(error.to_string(), "the context has no field `m`");
-        let error = step()
-            .dependency::<Value>("up")
-            .expect_err("there is no up");
-        assert_eq!(
-            error.to_string(),
-            "the step has no result of a dependency `up`; it has: left, right"
-        );
         let error = step()
             .context_field::<String>("n")
             .expect_err("n is a number");

@@ -178,6 +178,9 @@ mod tests {
     fn the_documentation_lists_every_setting() {
         let table = tasker_settings::reference(&Settings::command());
         let page = include_str!("../../../docs/configuration.md");
-        assert!(page.contains(&table), "docs/configuration.md must have this table:\n{table}");
+        assert!(
+            page.contains(&table),
+            "docs/configuration.md must have this table:\n{table}"
+        );
     }
 }

@@ -88,7 +88,7 @@ impl Shift {
                 continue;
             }
             let stop = CancellationToken::new();
-            let context = StepContext::from_claimed(step, stop.clone());
+            let context = StepContext::from_claimed(step, stop.clone(), self.caller.client.clone());
             let Some(handler) = self.handlers.get(context.callable()) else {
                 tracing::warn!(
                     callable = context.callable(),

@@ -1,5 +1,6 @@
 //! Steps that no database knows, for the tests of handlers.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ impl StepContext {
             context: Value::Object(Map::new()),
             inputs: Value::Null,
             dependency_results: Map::new(),
+            instances: HashMap::new(),
             checkpoint: None,
             correlation_id: None,
             priority: 0,
@@ -48,6 +50,8 @@ impl StepContext {
             data: Arc::new(data),
             cancellation: CancellationToken::new(),
             events: Arc::default(),
+            saved: Arc::default(),
+            client: None,
         }
     }
 

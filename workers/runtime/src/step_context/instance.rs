@@ -1,10 +1,9 @@
-//! What the instances of a batch or a map are given, and what the steps around them read.
+//! What the instances of a batch or a map are given, and the steps that they are made by.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{InputError, StepContext, read};
-use crate::Instance;
 
 impl StepContext {
     /// One field of [`StepContext::inputs`].
@@ -53,22 +52,6 @@ impl StepContext {
             .map(|checkpoint| read(checkpoint, || "the checkpoint".into()))
             .transpose()
     }
-
-    /// How the instances of the batch worker `name` ended, in the order of their cursors.
-    pub fn instances<T: DeserializeOwned>(
-        &self,
-        name: &str,
-    ) -> Result<Vec<Instance<T>>, InputError> {
-        self.dependency(name)
-    }
-}
-
-/// How many results there are that are too long together to be given with a step: then a
-/// dependency's result is `{"reference": {"step_uuid": …, "count": …}}`.
-pub(super) fn count_of_reference(result: &Value) -> Option<u64> {
-    let reference = result.get("reference")?;
-    reference.get("step_uuid")?.as_str()?;
-    reference.get("count")?.as_u64()
 }
 
 #[cfg(test)]
@@ -76,7 +59,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::HandlerError;
 
     fn step() -> StepContext {
         StepContext::draft("work_000002", "t.work")
@@ -105,18 +87,5 @@ mod tests {
         let step = step().with_checkpoint(json!(7));
         assert_eq!(step.checkpoint_as::<u32>().expect("it fits"), Some(7));
         assert!(step.checkpoint_as::<String>().is_err());
-    }
-
-    #[test]
-    fn results_that_lie_elsewhere_are_told_apart_from_bad_ones() {
-        let reference = json!({"reference": {"step_uuid": "0198", "count": 90_000}});
-        let step = step().with_dependency("work", reference);
-        let error = step
-            .instances::<u32>("work")
-            .expect_err("it is a reference");
-        assert!(matches!(error, InputError::Elsewhere { count: 90_000, .. }));
-        assert!(!HandlerError::from(error).is_retryable());
-        let whole: Value = step.dependency("work").expect("any JSON fits");
-        assert_eq!(whole["reference"]["count"], 90_000);
     }
 }
