@@ -439,6 +439,23 @@ create table tasker.sql_runs (
 ) with (fillfactor = 70);
 comment on table tasker.sql_runs is 'SQL functions of steps that are claimed or under way, and in which session of the database.';
 
+create table tasker.api_keys (
+  name text collate "C" not null constraint api_keys_pkey primary key,
+  key_hash bytea not null constraint api_key_is_unique unique,
+  permissions text[] not null,
+  namespaces text[],
+  created_by text not null,
+  created_at timestamptz not null,
+  expires_at timestamptz,
+  revoked_at timestamptz,
+  revoked_by text,
+  used_at timestamptz,
+  constraint api_key_name_is_a_word check (name ~ '^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$'),
+  constraint api_key_is_kept_as_a_hash check (pg_catalog.octet_length(key_hash) = 32)
+);
+comment on table tasker.api_keys is
+  'Keys of callers of the server, as SHA-256: a key is 256 bits of randomness, so there is nothing to guess that a slow hash or a salt would make harder. namespaces is null where a key reaches all.';
+
 -- Tables of an extension are dumped only if registered for it.
 do $dump$
 declare

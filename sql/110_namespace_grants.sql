@@ -68,13 +68,14 @@ comment on function tasker._known_privileges() is 'What can be granted in a name
 create function tasker._require_grantable(p_namespace text, p_privilege text) returns void
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 begin
+  perform tasker._require_unlimited('grant or revoke');
   if p_namespace is distinct from '*' then
     perform tasker._require_namespace(p_namespace);
   end if;
   perform tasker._require_known('privilege', p_privilege, tasker._known_privileges());
 end
 $function$;
-comment on function tasker._require_grantable(text, text) is 'Refuses a namespace that there is not (TK004) and an unknown privilege (22023).';
+comment on function tasker._require_grantable(text, text) is 'Refuses a namespace that there is not (TK004), an unknown privilege (22023), and a session that is limited to namespaces (42501).';
 
 create function tasker.grant_namespace(role text, namespace text, privilege text) returns boolean
 language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$

@@ -21,6 +21,7 @@ begin
 
   perform tasker._require_may(v_new.namespace, 'operate');
   v_has_sql_steps := tasker._require_sql_steps(v_new.definition, v_new.compiled);
+  perform tasker._require_template_in_reach(v_new.definition, v_has_sql_steps);
   v_namespace_id := tasker._make_namespace(v_new.namespace);
   if tasker._publishes_durably(v_new.compiled) then
     perform tasker._make_events_queue(v_new.namespace);

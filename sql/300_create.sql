@@ -80,7 +80,7 @@ begin
     'template_name', create_task.template_name, 'namespace', create_task.namespace, 'context', create_task.context, 'version', create_task.version,
     'idempotency_key', create_task.idempotency_key, 'priority', create_task.priority, 'run_at', create_task.run_at,
     'correlation_id', create_task.correlation_id, 'parent_correlation_id', create_task.parent_correlation_id, 'tags', create_task.tags,
-    'initiator', create_task.initiator, 'source_system', create_task.source_system, 'reason', create_task.reason)), tasker._now(), tasker._actor());
+    'initiator', create_task.initiator, 'source_system', create_task.source_system, 'reason', create_task.reason)), tasker._now(), tasker._author());
   if v_created.refused is not null then
     perform tasker._raise_refused(v_created.refused);
   end if;
@@ -125,7 +125,7 @@ declare
   v_created tasker._created;
 begin
   perform tasker._require_requests(create_tasks.requests);
-  v_created := tasker._create_tasks(create_tasks.requests, tasker._now(), tasker._actor());
+  v_created := tasker._create_tasks(create_tasks.requests, tasker._now(), tasker._author());
   perform tasker._raise_refused(v_created.refused);
   return query select c.ordinal::integer, c.task_uuid, c.created from unnest(v_created.task_uuids, v_created.created) with ordinality c(task_uuid, created, ordinal);
 end

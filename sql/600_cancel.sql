@@ -162,7 +162,7 @@ begin
     perform tasker._raise('TK010', format('task cannot be cancelled: it is %s', v_state),
       format('There is no transition from %s by the event cancel.', v_state), 'A task that has ended can be rerun, not cancelled.');
   end if;
-  perform tasker._cancel(cancel_task.task_uuid, cancel_task.reason, tasker._now(), tasker._actor(), coalesce(cancel_task.compensate, false));
+  perform tasker._cancel(cancel_task.task_uuid, cancel_task.reason, tasker._now(), tasker._author(), coalesce(cancel_task.compensate, false));
   return true;
 end
 $function$;

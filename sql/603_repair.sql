@@ -32,7 +32,7 @@ create function tasker._repair(p_step_uuid uuid, p_event text, p_result jsonb, p
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
   v_now timestamptz := tasker._now();
-  v_actor text := tasker._actor();
+  v_actor text := tasker._author();
   v_namespace constant text := tasker._checked_namespace(p_step_uuid);
   v_instance uuid;
 begin
@@ -103,7 +103,7 @@ create function tasker.rerun_task(task_uuid uuid, from_step text default null, w
 language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
 declare
   v_now timestamptz := tasker._now();
-  v_actor text := tasker._actor();
+  v_actor text := tasker._author();
   v_task record;
   v_number integer;
 begin

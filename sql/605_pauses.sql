@@ -56,7 +56,7 @@ begin
       'tasker.get_task(task_uuid) shows how it ended.');
   end if;
   update tasker.tasks t
-  set paused_at = v_now, paused_by = tasker._actor(), pause_reason = pause_task.reason
+  set paused_at = v_now, paused_by = tasker._author(), pause_reason = pause_task.reason
   where t.task_uuid = pause_task.task_uuid;
   perform tasker._mark_steps(pause_task.task_uuid, v_task.namespace_id, v_now, v_now);
   -- A task that has not started isn't waited for while it is paused.
@@ -88,7 +88,7 @@ begin
   if v_task.state = 'pending' and v_task.run_at > v_now then
     insert into tasker.scheduled_tasks (run_at, task_uuid) values (v_task.run_at, resume_task.task_uuid);
   elsif v_task.state = 'pending' then
-    perform tasker._start_pending(array[resume_task.task_uuid], v_now, tasker._actor());
+    perform tasker._start_pending(array[resume_task.task_uuid], v_now, tasker._author());
   end if;
   return true;
 end
@@ -117,7 +117,7 @@ begin
   perform tasker._require_may(pause_namespace.namespace, 'operate');
   perform tasker._require_namespace(pause_namespace.namespace);
   update tasker.namespaces n
-  set paused_at = tasker._now(), paused_by = tasker._actor(), pause_reason = pause_namespace.reason
+  set paused_at = tasker._now(), paused_by = tasker._author(), pause_reason = pause_namespace.reason
   where n.name = pause_namespace.namespace and n.paused_at is null;
   return found;
 end
@@ -138,7 +138,7 @@ begin
     return false;
   end if;
   -- The first of those that were held back; maintenance starts the rest.
-  perform tasker._start_held_tasks(1000, tasker._now(), tasker._actor());
+  perform tasker._start_held_tasks(1000, tasker._now(), tasker._author());
   perform pg_notify('tasker_ready_' || resume_namespace.namespace, '');
   return true;
 end

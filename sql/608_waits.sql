@@ -54,7 +54,7 @@ create function tasker.send_signal(task_uuid uuid, name text, payload jsonb defa
 language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
 declare
   v_now timestamptz := tasker._now();
-  v_actor text := tasker._actor();
+  v_actor text := tasker._author();
   v_namespace constant text := tasker._checked_namespace(send_signal.task_uuid);
   v_payload constant jsonb := coalesce(send_signal.payload, 'null');
   v_template_id integer;

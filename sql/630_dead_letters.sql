@@ -209,7 +209,7 @@ begin
     perform tasker._raise('23505', format('task %s has an open dead letter already', open_dead_letter.task_uuid), format('It is %s.', v_open),
       'Resolve it first, with tasker.resolve_dead_letter().');
   end if;
-  perform tasker._open_dead_letters(array[open_dead_letter.task_uuid], tasker._now(), tasker._actor(), 'manual_dlq', open_dead_letter.reason);
+  perform tasker._open_dead_letters(array[open_dead_letter.task_uuid], tasker._now(), tasker._author(), 'manual_dlq', open_dead_letter.reason);
   return tasker._open_dead_letter_of(open_dead_letter.task_uuid);
 end
 $function$;
@@ -220,7 +220,7 @@ create function tasker.resolve_dead_letter(dead_letter_uuid uuid, resolution tex
 language plpgsql volatile parallel unsafe security definer rows 1 set search_path = pg_catalog, pg_temp as $function$
 declare
   v_now timestamptz := tasker._now();
-  v_actor text := tasker._actor();
+  v_actor text := tasker._author();
   v_task_uuid uuid := tasker._require_dead_letter(resolve_dead_letter.dead_letter_uuid);
   v_resolution text;
   v_step_uuid uuid;

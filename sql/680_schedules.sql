@@ -148,7 +148,7 @@ declare
 begin
   perform tasker._require_reason(pause_schedule.reason);
   update tasker.schedules s
-  set paused_at = tasker._now(), paused_by = tasker._actor(), pause_reason = pause_schedule.reason
+  set paused_at = tasker._now(), paused_by = tasker._author(), pause_reason = pause_schedule.reason
   where s.schedule_uuid = v_schedule.schedule_uuid and s.paused_at is null;
   return found;
 end

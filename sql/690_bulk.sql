@@ -75,6 +75,10 @@ begin
   perform tasker._require_bulk_action(apply_to_tasks.action);
   perform tasker._require_reason(apply_to_tasks.reason);
   perform tasker._require_may(apply_to_tasks.filter ->> 'namespace', 'operate');
+  -- Maintenance does the job, and only the role that it is for is known then, not the limit of this session: the filter has to keep to it.
+  if not coalesce(apply_to_tasks.dry_run, true) and apply_to_tasks.filter ->> 'namespace' is null then
+    perform tasker._require_unlimited('start a bulk job whose filter names no namespace');
+  end if;
   v_found := tasker._filtered_tasks(apply_to_tasks.filter, null, 1000);
   if not coalesce(apply_to_tasks.dry_run, true) then
     insert into tasker.bulk_jobs (job_uuid, filter, action, reason, created_at, created_by)
@@ -171,7 +175,8 @@ comment on function tasker._run_bulk_jobs(integer, timestamptz) is 'Goes on with
 create function tasker._may_see_job(p_filter jsonb, p_created_by text) returns boolean
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 begin
-  return tasker._may(coalesce(p_filter ->> 'namespace', '*'), 'operate') or p_created_by = tasker._actor();
+  -- Callers of a server share its role.
+  return tasker._may(coalesce(p_filter ->> 'namespace', '*'), 'operate') or (p_created_by = tasker._actor() and not tasker._is_limited());
 end
 $function$;
 comment on function tasker._may_see_job(jsonb, text) is 'Whether the caller made a bulk job, or may operate in the namespace of its filter; in all of them when it names none.';

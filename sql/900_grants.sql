@@ -29,6 +29,8 @@ declare
   v_reader constant text[] := array['list_templates', 'get_template', 'validate_template', 'get_task', 'list_tasks', 'list_steps', 'get_step',
     'task_history', 'step_history', 'task_graph', 'list_compensations', 'queue_stats', 'health', 'version',
     'explain_task', 'list_workers', 'list_namespaces', 'statistics', 'slowest_steps', 'slowest_tasks', 'list_schedules', 'list_subscriptions', 'list_signals'];
+  -- What a server calls for its callers, whatever else its role may do.
+  v_servers constant text[] := array['check_api_key', 'serve_caller'];
   v_client constant text[] := array['create_task', 'create_tasks', 'get_task', 'list_tasks', 'list_steps', 'get_step', 'task_history', 'step_history',
     'task_graph', 'list_compensations', 'list_templates', 'get_template', 'validate_template', 'health', 'version', 'explain_task',
     'send_signal', 'list_signals'];
@@ -40,17 +42,20 @@ declare
     array['create_task', 'create_tasks', 'send_signal', 'cancel_task', 'reset_step', 'complete_step_manually',
     'resolve_step', 'rerun_task', 'apply_to_tasks', 'list_bulk_jobs', 'cancel_bulk_job', 'run_maintenance', 'verify',
     'list_due_jobs', 'run_maintenance_job', 'create_schedule', 'pause_schedule', 'resume_schedule', 'delete_schedule', 'backfill_schedule', 'run_sql_step', 'needs_sql_runners',
-    'pause_task', 'resume_task', 'pause_namespace', 'resume_namespace', 'retire_worker', 'unsubscribe_domain_events', 'redeliver_domain_event'];
+    'pause_task', 'resume_task', 'pause_namespace', 'resume_namespace', 'retire_worker', 'unsubscribe_domain_events', 'redeliver_domain_event',
+    'list_api_keys', 'revoke_api_key'] || v_servers;
   v_admin constant text[] := v_operator || v_worker || array['register_template', 'retire_template',
-    'set_namespace', 'grant_namespace', 'revoke_namespace', 'list_namespace_grants'];
+    'set_namespace', 'grant_namespace', 'revoke_namespace', 'list_namespace_grants',
+    -- An operator who made keys would be given through a server what only an admin may do.
+    'create_api_key'];
   v_grant record;
 begin
   for v_grant in
     select distinct g.role, p.oid::regprocedure as function
     from (
-      select 'tasker_reader' as role, unnest(v_reader || v_followers || v_investigators) as name
-      union all select 'tasker_client', unnest(v_client || v_followers)
-      union all select 'tasker_worker', unnest(v_worker)
+      select 'tasker_reader' as role, unnest(v_reader || v_followers || v_investigators || v_servers) as name
+      union all select 'tasker_client', unnest(v_client || v_followers || v_servers)
+      union all select 'tasker_worker', unnest(v_worker || v_servers)
       union all select 'tasker_operator', unnest(v_operator)
       union all select 'tasker_admin', unnest(v_admin)
     ) g

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use tasker_client::Error;
+use tasker_client::permission::BadPermissions;
+use tasker_client::tokens::TokenError;
 
 use crate::output::plain;
 
@@ -28,6 +30,10 @@ pub(crate) enum Failure {
         what: String,
         source: serde_json::Error,
     },
+    #[error(transparent)]
+    Permissions(#[from] BadPermissions),
+    #[error(transparent)]
+    Token(#[from] TokenError),
     #[error("can't write the result: {0}")]
     Output(#[from] std::io::Error),
     #[error("can't write the result: {0}")]
@@ -71,7 +77,10 @@ impl Failure {
                 _ => 1,
             },
             Self::NotInstalled => 3,
-            Self::NotJson { .. } | Self::InvalidTemplates => 5,
+            Self::NotJson { .. }
+            | Self::InvalidTemplates
+            | Self::Permissions(_)
+            | Self::Token(_) => 5,
             Self::Reported(first) => first.code(),
             Self::File { .. }
             | Self::Output(_)

@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `options` | the command line |
-//! | `config`, `database`, `templates`, `tasks`, `steps`, `bulk`, `dead_letters`, `workers`, `queues`, `schedules`, `namespaces`, `system`, `completion` | the subcommands |
+//! | `auth`, `config`, `database`, `templates`, `tasks`, `steps`, `bulk`, `dead_letters`, `workers`, `queues`, `schedules`, `namespaces`, `system`, `completion` | the subcommands |
 //! | `watch` | a task followed until it ends |
 //! | `repeat` | `--watch`: what only looks, again and again |
 //! | `drawing` | graphs of steps |
@@ -12,6 +12,7 @@
 //! | [`dev`], [`cluster`] | a private PostgreSQL with server and worker |
 #![allow(clippy::print_stdout, reason = "what a command answers goes to stdout")]
 
+mod auth;
 mod bulk;
 pub mod cluster;
 mod completion;
@@ -112,6 +113,7 @@ async fn dispatch(options: Options, settings: &Settings) -> Result<(), Failure> 
             system::run(command, &connect(database_url).await?, output).await
         }
         Command::Completion(options) => completion::run(&options),
+        Command::Auth(command) => auth::run(command, database_url, output).await,
         Command::Dev(options) => {
             start_log();
             dev::run(options).await.map_err(Failure::Other)

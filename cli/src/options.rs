@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::auth::AuthCommand;
 use crate::bulk::BulkCommand;
 use crate::completion::CompletionOptions;
 use crate::config::ConfigCommand;
@@ -92,6 +93,9 @@ pub(crate) enum Command {
     /// Health, versions and figures
     #[command(subcommand)]
     System(SystemCommand),
+    /// Make keys and tokens for callers of the server
+    #[command(subcommand)]
+    Auth(AuthCommand),
     /// The settings of the programs, and where they come from
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -6,6 +6,7 @@ use sqlx::postgres::types::PgInterval;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection, PgPool};
 
+use crate::acting;
 use crate::error::Error;
 
 /// A connection that lay idle for longer than this is tested before it is used; a busy caller pays no round trip for it.
@@ -54,6 +55,24 @@ impl Client {
     /// Fails only when `url` can't be read.
     pub fn connect_lazy(url: &str, options: &ConnectOptions) -> Result<Self, Error> {
         let (pool, connect) = pool_options(url, options)?;
+        Ok(Self {
+            pool: pool.connect_lazy_with(connect),
+        })
+    }
+
+    /// The same for a program whose calls are made for callers of its own, each in an [`Acting`](crate::Acting): whenever a connection is handed out, the database is told for whom. That is a
+    /// statement more for each, and an older extension, which knows of no callers, serves none. Between here and the database there must be nothing that lends one session to
+    /// several connections.
+    pub fn connect_lazy_serving(url: &str, options: &ConnectOptions) -> Result<Self, Error> {
+        let (pool, connect) = pool_options(url, options)?;
+        let pool = pool
+            .after_connect(|connection, _| Box::pin(acting::serve(connection)))
+            .before_acquire(|connection, _| {
+                Box::pin(async move {
+                    acting::serve(connection).await?;
+                    Ok(true)
+                })
+            });
         Ok(Self {
             pool: pool.connect_lazy_with(connect),
         })

@@ -5,6 +5,8 @@
 //!
 //! | module | functions |
 //! |---|---|
+//! | [`api_keys`] | make, list, revoke and check keys of callers of the server |
+//! | [`acting`] | for whom a server calls |
 //! | [`tasks`] | create, get and list tasks; their history and graph |
 //! | [`steering`] | cancel, pause, resume and rerun tasks; why they stand where they stand, what undoes them |
 //! | [`signals`] | send signals, list them |
@@ -22,8 +24,11 @@
 //! | [`operations`] | queues, health, maintenance, verification |
 //! | [`wake_ups`] | wait for work without polling |
 //! | [`db`] | prepare a database, see what it is prepared for |
+//! | `tokens`, with the feature of that name | JSON Web Tokens, signed and read |
 #![warn(missing_docs)]
 
+pub mod acting;
+pub mod api_keys;
 pub mod bulk;
 pub mod checkpoints;
 mod connection;
@@ -44,9 +49,13 @@ pub mod steps;
 mod storable;
 pub mod tasks;
 pub mod templates;
+#[cfg(feature = "tokens")]
+pub mod tokens;
 pub mod wake_ups;
 pub mod workers;
 
+pub use acting::Acting;
+pub use api_keys::{ApiKey, NewApiKey};
 pub use bulk::{BulkAction, BulkFilter, BulkJob, BulkMatches};
 pub use checkpoints::{DependencyPage, DependencyResult};
 pub use connection::{Client, ConnectOptions};
@@ -69,6 +78,7 @@ pub use statistics::{SlowStep, SlowTask, StatisticsFilter, StepStatistics};
 pub use steering::{CancelOptions, Compensation, Explanation, RerunOptions};
 pub use steps::Step;
 pub use tasker_rules::domain_event::{BadPattern, EventPattern};
+pub use tasker_rules::permission;
 pub use tasker_rules::rounds;
 pub use tasks::{CreatedTask, GraphNode, HistoryRow, NewTask, Task, TaskFilter};
 pub use templates::{Definition, Finding, RegisteredTemplate, Template, TemplateSummary};

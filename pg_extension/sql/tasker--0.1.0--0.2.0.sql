@@ -429,17 +429,49 @@ create type tasker.compensation as (
 );
 comment on type tasker.compensation is 'What undoes a step of a task; ordinal is its place in the order, which is the reverse of the order in which the steps were completed.';
 
+create table tasker.api_keys (
+  name text collate "C" not null constraint api_keys_pkey primary key,
+  key_hash bytea not null constraint api_key_is_unique unique,
+  permissions text[] not null,
+  namespaces text[],
+  created_by text not null,
+  created_at timestamptz not null,
+  expires_at timestamptz,
+  revoked_at timestamptz,
+  revoked_by text,
+  used_at timestamptz,
+  constraint api_key_name_is_a_word check (name ~ '^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$'),
+  constraint api_key_is_kept_as_a_hash check (pg_catalog.octet_length(key_hash) = 32)
+);
+comment on table tasker.api_keys is
+  'Keys of callers of the server, as SHA-256: a key is 256 bits of randomness, so there is nothing to guess that a slow hash or a salt would make harder. namespaces is null where a key reaches all.';
+
+create type tasker.api_key as (
+  name text,
+  permissions text[],
+  namespaces text[],
+  created_by text,
+  created_at timestamptz,
+  expires_at timestamptz,
+  revoked_at timestamptz,
+  revoked_by text,
+  used_at timestamptz,
+  problem text
+);
+comment on type tasker.api_key is
+  'A key as list_api_keys shows it. namespaces is null where it reaches all; used_at is exact to the hour; problem is why it does not count: revoked or expired.';
+
 do $registered$
 declare
   v_name text;
 begin
   foreach v_name in array array['maintenance_found', 'namespace_grants', 'statistics_cursors', 'statistics_buckets', 'slowest_runs', 'state_counts', 'schedules', 'domain_events',
-    'event_subscriptions', 'sql_namespaces', 'sql_runs', 'timers', 'signals', 'child_tasks'] loop
+    'event_subscriptions', 'sql_namespaces', 'sql_runs', 'timers', 'signals', 'child_tasks', 'api_keys'] loop
     perform pg_catalog.pg_extension_config_dump(pg_catalog.format('tasker.%I', v_name)::pg_catalog.regclass, '');
     -- The row types are closed when partitions are made, as those of a fresh install are.
     execute pg_catalog.format('revoke all on table tasker.%I from public', v_name);
   end loop;
-  foreach v_name in array array['step_statistics', 'slow_step', 'slow_task', 'namespace_grant', 'schedule', 'claimed_domain_event', 'domain_event', 'event_subscription', 'compensation', 'dependency_result'] loop
+  foreach v_name in array array['step_statistics', 'slow_step', 'slow_task', 'namespace_grant', 'schedule', 'claimed_domain_event', 'domain_event', 'event_subscription', 'compensation', 'dependency_result', 'api_key'] loop
     execute pg_catalog.format('revoke all on type tasker.%I from public', v_name);
     execute pg_catalog.format('grant usage on type tasker.%I to tasker_admin, tasker_operator, tasker_client, tasker_worker, tasker_reader', v_name);
   end loop;
@@ -492,6 +524,13 @@ CREATE OR REPLACE FUNCTION tasker._act_for(role text)
  LANGUAGE c
 AS 'MODULE_PATHNAME', $function$_act_for_wrapper$function$;
 revoke all on function tasker._act_for(text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._author()
+ RETURNS text
+ LANGUAGE c
+ STABLE STRICT
+AS 'MODULE_PATHNAME', $function$_author_wrapper$function$;
+revoke all on function tasker._author() from public;
 
 CREATE OR REPLACE FUNCTION tasker._bucket_start(p_at timestamp with time zone, p_now timestamp with time zone)
  RETURNS timestamp with time zone
@@ -1956,6 +1995,13 @@ CREATE OR REPLACE FUNCTION tasker._is_in_sql_step()
 AS 'MODULE_PATHNAME', $function$_is_in_sql_step_wrapper$function$;
 revoke all on function tasker._is_in_sql_step() from public;
 
+CREATE OR REPLACE FUNCTION tasker._is_limited()
+ RETURNS boolean
+ LANGUAGE c
+ STABLE STRICT
+AS 'MODULE_PATHNAME', $function$_is_limited_wrapper$function$;
+revoke all on function tasker._is_limited() from public;
+
 CREATE OR REPLACE FUNCTION tasker._is_tolerated(p_template_id integer, p_number integer, p_steps_count integer)
  RETURNS boolean
  LANGUAGE plpgsql
@@ -1972,6 +2018,40 @@ end
 $function$;
 comment on function tasker._is_tolerated(integer,integer,integer) is 'Whether a step that failed for good, of a template with so many steps, is none that its task fails of.';
 revoke all on function tasker._is_tolerated(integer,integer,integer) from public;
+
+CREATE OR REPLACE FUNCTION tasker._key_hash(p_key text)
+ RETURNS bytea
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case when p_key ~ '^[0-9a-f]{64}$' then decode(p_key, 'hex') else sha256(convert_to(p_key, 'UTF8')) end
+$function$;
+comment on function tasker._key_hash(text) is 'The SHA-256 of a key, or, of 64 hexadecimal digits, what they say: a key begins with tsk_, so that is none.';
+revoke all on function tasker._key_hash(text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._key_problem(p_key tasker.api_keys, p_now timestamp with time zone)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select case when p_key.revoked_at is not null then 'revoked' when p_key.expires_at <= p_now then 'expired' end
+$function$;
+comment on function tasker._key_problem(tasker.api_keys,timestamp with time zone) is 'Why a key does not count at a time: revoked or expired; null when it does.';
+revoke all on function tasker._key_problem(tasker.api_keys,timestamp with time zone) from public;
+
+CREATE OR REPLACE FUNCTION tasker._key_row(p_key tasker.api_keys, p_now timestamp with time zone)
+ RETURNS tasker.api_key
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  select (p_key.name, p_key.permissions, p_key.namespaces, p_key.created_by, p_key.created_at, p_key.expires_at, p_key.revoked_at, p_key.revoked_by, p_key.used_at,
+    tasker._key_problem(p_key, p_now))::tasker.api_key
+$function$;
+comment on function tasker._key_row(tasker.api_keys,timestamp with time zone) is 'A key as it is shown: without its hash.';
+revoke all on function tasker._key_row(tasker.api_keys,timestamp with time zone) from public;
 
 CREATE OR REPLACE FUNCTION tasker._known_privileges()
  RETURNS text[]
@@ -2417,7 +2497,8 @@ CREATE OR REPLACE FUNCTION tasker._may_see_job(p_filter jsonb, p_created_by text
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
-  return tasker._may(coalesce(p_filter ->> 'namespace', '*'), 'operate') or p_created_by = tasker._actor();
+  -- Callers of a server share its role.
+  return tasker._may(coalesce(p_filter ->> 'namespace', '*'), 'operate') or (p_created_by = tasker._actor() and not tasker._is_limited());
 end
 $function$;
 comment on function tasker._may_see_job(jsonb,text) is 'Whether the caller made a bulk job, or may operate in the namespace of its filter; in all of them when it names none.';
@@ -2632,6 +2713,13 @@ CREATE OR REPLACE FUNCTION tasker._percentile(counts bigint[], share double prec
  IMMUTABLE PARALLEL SAFE STRICT
 AS 'MODULE_PATHNAME', $function$_percentile_wrapper$function$;
 revoke all on function tasker._percentile(bigint[],double precision) from public;
+
+CREATE OR REPLACE FUNCTION tasker._permissions_problem(permissions text[])
+ RETURNS text[]
+ LANGUAGE c
+ IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', $function$_permissions_problem_wrapper$function$;
+revoke all on function tasker._permissions_problem(text[]) from public;
 
 CREATE OR REPLACE FUNCTION tasker._publish_domain_events(p_events tasker._published[], p_now timestamp with time zone)
  RETURNS text[]
@@ -2863,6 +2951,7 @@ begin
 
   perform tasker._require_may(v_new.namespace, 'operate');
   v_has_sql_steps := tasker._require_sql_steps(v_new.definition, v_new.compiled);
+  perform tasker._require_template_in_reach(v_new.definition, v_has_sql_steps);
   v_namespace_id := tasker._make_namespace(v_new.namespace);
   if tasker._publishes_durably(v_new.compiled) then
     perform tasker._make_events_queue(v_new.namespace);
@@ -2910,7 +2999,7 @@ CREATE OR REPLACE FUNCTION tasker._repair(p_step_uuid uuid, p_event text, p_resu
 AS $function$
 declare
   v_now timestamptz := tasker._now();
-  v_actor text := tasker._actor();
+  v_actor text := tasker._author();
   v_namespace constant text := tasker._checked_namespace(p_step_uuid);
   v_instance uuid;
 begin
@@ -2974,13 +3063,14 @@ CREATE OR REPLACE FUNCTION tasker._require_grantable(p_namespace text, p_privile
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 begin
+  perform tasker._require_unlimited('grant or revoke');
   if p_namespace is distinct from '*' then
     perform tasker._require_namespace(p_namespace);
   end if;
   perform tasker._require_known('privilege', p_privilege, tasker._known_privileges());
 end
 $function$;
-comment on function tasker._require_grantable(text,text) is 'Refuses a namespace that there is not (TK004) and an unknown privilege (22023).';
+comment on function tasker._require_grantable(text,text) is 'Refuses a namespace that there is not (TK004), an unknown privilege (22023), and a session that is limited to namespaces (42501).';
 revoke all on function tasker._require_grantable(text,text) from public;
 
 CREATE OR REPLACE FUNCTION tasker._require_maintenance_batch(p_batch integer)
@@ -3010,6 +3100,26 @@ end
 $function$;
 comment on function tasker._require_may(text,text) is 'Refuses a caller without a privilege in a namespace (42501), also in one that there is not.';
 revoke all on function tasker._require_may(text,text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._require_namespace_names(p_namespaces text[])
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_bad text;
+begin
+  select coalesce(u.name, 'null') into v_bad from unnest(p_namespaces) u(name) where u.name is null or u.name !~ '^[a-z][a-z0-9_]{0,28}$' limit 1;
+  if found then
+    perform tasker._raise('22023', format('%s is not the name of a namespace', v_bad), null, 'Names have 1 to 29 characters: a lower-case letter, then a-z, 0-9 and _.');
+  elsif cardinality(p_namespaces) > 100 then
+    perform tasker._raise('22023', format('%s namespaces are more than 100', cardinality(p_namespaces)), null, 'Leave them out to reach all.');
+  end if;
+end
+$function$;
+comment on function tasker._require_namespace_names(text[]) is 'Refuses what can''t be the names of namespaces, or too many of them (22023). Whether they are there isn''t looked at.';
+revoke all on function tasker._require_namespace_names(text[]) from public;
 
 CREATE OR REPLACE FUNCTION tasker._require_same_partitions(p_key uuid DEFAULT NULL::uuid)
  RETURNS void
@@ -3154,6 +3264,44 @@ begin
 end
 $function$;
 comment on function tasker._require_task(uuid) is 'Refuses the key of no task, and of one that the caller may not read (TK001, 40001).';
+
+CREATE OR REPLACE FUNCTION tasker._require_template_in_reach(p_definition jsonb, p_has_sql_steps boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if not tasker._is_limited() then
+    return;
+  end if;
+  -- A SQL function runs as the role, and a child task is started for the role, when nobody knows any more of the limit of this session.
+  if p_has_sql_steps then
+    perform tasker._require_unlimited('register a template with SQL steps');
+  end if;
+  perform tasker._require_may(c.namespace #>> '{}', 'create')
+  from jsonb_path_query(p_definition, '$.steps[*].task.namespace') c(namespace)
+  where jsonb_typeof(c.namespace) = 'string';
+end
+$function$;
+comment on function tasker._require_template_in_reach(jsonb,boolean) is 'Refuses, in a session that is limited to namespaces, a template whose tasks would act beyond them: by SQL functions, or child tasks elsewhere (42501).';
+revoke all on function tasker._require_template_in_reach(jsonb,boolean) from public;
+
+CREATE OR REPLACE FUNCTION tasker._require_unlimited(p_what text)
+ RETURNS void
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if tasker._is_limited() then
+    perform tasker._raise('42501', format('a session that is limited to namespaces can not %s', p_what), null,
+      'Use a key or a token that reaches all namespaces.');
+  end if;
+end
+$function$;
+comment on function tasker._require_unlimited(text) is 'Refuses what reaches beyond the namespaces of a session that is limited to some (42501).';
+revoke all on function tasker._require_unlimited(text) from public;
 
 CREATE OR REPLACE FUNCTION tasker._result_of_task(p_task_uuid uuid)
  RETURNS jsonb
@@ -3544,6 +3692,12 @@ begin
   return v_count;
 end
 $function$;
+
+CREATE OR REPLACE FUNCTION tasker._serve_caller(caller text, namespaces text[])
+ RETURNS void
+ LANGUAGE c
+AS 'MODULE_PATHNAME', $function$_serve_caller_wrapper$function$;
+revoke all on function tasker._serve_caller(text,text[]) from public;
 
 CREATE OR REPLACE FUNCTION tasker._session_began_at()
  RETURNS timestamp with time zone
@@ -4937,6 +5091,10 @@ begin
   perform tasker._require_bulk_action(apply_to_tasks.action);
   perform tasker._require_reason(apply_to_tasks.reason);
   perform tasker._require_may(apply_to_tasks.filter ->> 'namespace', 'operate');
+  -- Maintenance does the job, and only the role that it is for is known then, not the limit of this session: the filter has to keep to it.
+  if not coalesce(apply_to_tasks.dry_run, true) and apply_to_tasks.filter ->> 'namespace' is null then
+    perform tasker._require_unlimited('start a bulk job whose filter names no namespace');
+  end if;
   v_found := tasker._filtered_tasks(apply_to_tasks.filter, null, 1000);
   if not coalesce(apply_to_tasks.dry_run, true) then
     insert into tasker.bulk_jobs (job_uuid, filter, action, reason, created_at, created_by)
@@ -5035,13 +5193,41 @@ begin
     perform tasker._raise('TK010', format('task cannot be cancelled: it is %s', v_state),
       format('There is no transition from %s by the event cancel.', v_state), 'A task that has ended can be rerun, not cancelled.');
   end if;
-  perform tasker._cancel(cancel_task.task_uuid, cancel_task.reason, tasker._now(), tasker._actor(), coalesce(cancel_task.compensate, false));
+  perform tasker._cancel(cancel_task.task_uuid, cancel_task.reason, tasker._now(), tasker._author(), coalesce(cancel_task.compensate, false));
   return true;
 end
 $function$;
 comment on function tasker.cancel_task(uuid,text,boolean) is 'Cancels a task and every step of it that has not ended; workers learn of it when they finish or extend, child tasks are cancelled by maintenance. With compensate, the steps that are complete and name a compensation are undone first, the last one first; the task is cancelled when that is done. True when this call cancelled it, false when it was cancelled already. Errors: TK001, TK010 for a task that ended otherwise.';
 revoke all on function tasker.cancel_task(uuid,text,boolean) from public;
 grant execute on function tasker.cancel_task(uuid,text,boolean) to tasker_admin, tasker_operator;
+
+CREATE OR REPLACE FUNCTION tasker.check_api_key(key text)
+ RETURNS SETOF tasker.api_key
+ LANGUAGE plpgsql
+ SECURITY DEFINER ROWS 1
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now constant timestamptz := tasker._now();
+  v_key tasker.api_keys;
+begin
+  select k.* into v_key from tasker.api_keys k where k.key_hash = tasker._key_hash(check_api_key.key);
+  if not found then
+    return;
+  end if;
+  if tasker._key_problem(v_key, v_now) is null and (v_key.used_at is null or v_key.used_at < v_now - interval '1 hour') then
+    -- Once an hour, and whoever is second lets it be: a key that many use is no row that they wait for.
+    perform from tasker.api_keys k where k.name = v_key.name and k.used_at is not distinct from v_key.used_at for no key update skip locked;
+    if found then
+      update tasker.api_keys k set used_at = v_now where k.name = v_key.name;
+    end if;
+  end if;
+  return next tasker._key_row(v_key, v_now);
+end
+$function$;
+comment on function tasker.check_api_key(text) is 'Whose a key is and what it allows; with its problem when it is revoked or expired, no row when there is no such key. The server gives its SHA-256 in hexadecimal digits, so that no key is in a log of the database.';
+revoke all on function tasker.check_api_key(text) from public;
+grant execute on function tasker.check_api_key(text) to tasker_admin, tasker_client, tasker_operator, tasker_reader, tasker_worker;
 
 CREATE OR REPLACE FUNCTION tasker.claim_domain_events(worker_id text, subscriber text, namespaces text[], patterns text[], max_events integer DEFAULT 10, lease interval DEFAULT '00:00:30'::interval)
  RETURNS SETOF tasker.claimed_domain_event
@@ -5097,6 +5283,44 @@ comment on function tasker.claim_domain_events(text,text,text[],text[],integer,i
 revoke all on function tasker.claim_domain_events(text,text,text[],text[],integer,interval) from public;
 grant execute on function tasker.claim_domain_events(text,text,text[],text[],integer,interval) to tasker_admin, tasker_worker;
 
+CREATE OR REPLACE FUNCTION tasker.create_api_key(name text, permissions text[], namespaces text[] DEFAULT NULL::text[], expires_at timestamp with time zone DEFAULT NULL::timestamp with time zone)
+ RETURNS text
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now constant timestamptz := tasker._now();
+  v_key text;
+begin
+  perform tasker._require_unlimited('create a key');
+  if create_api_key.name is null or create_api_key.name !~ '^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$' then
+    perform tasker._raise('22023', format('%s is not the name of a key', coalesce(create_api_key.name, 'null')), null,
+      'Names have 1 to 64 characters: letters, digits, _, and after the first one also . and -.');
+  end if;
+  perform tasker._raise_refused(tasker._permissions_problem(create_api_key.permissions));
+  perform tasker._require_namespace_names(create_api_key.namespaces);
+  if cardinality(create_api_key.namespaces) = 0 then
+    perform tasker._raise('22023', 'namespaces is empty: such a key would reach nothing', null, 'Leave it out for a key that reaches all namespaces.');
+  elsif create_api_key.expires_at <= v_now then
+    perform tasker._raise('22023', format('expires_at is over already: %s', create_api_key.expires_at), null, 'Leave it out for a key that does not expire.');
+  end if;
+  -- Each gen_random_uuid() has 122 bits of PostgreSQL's strong randomness; three are more than the hash of them keeps.
+  v_key := 'tsk_' || rtrim(translate(encode(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())), 'base64'), '+/', '-_'), '=');
+  insert into tasker.api_keys as k (name, key_hash, permissions, namespaces, created_by, created_at, expires_at)
+  values (create_api_key.name, tasker._key_hash(v_key), create_api_key.permissions, create_api_key.namespaces, tasker._actor(), v_now, create_api_key.expires_at)
+  on conflict on constraint api_keys_pkey do nothing;
+  if not found then
+    perform tasker._raise('23505', format('there is a key of the name %s already', create_api_key.name), null,
+      'Give another name, also when that key is revoked: history tells keys apart by their names.');
+  end if;
+  return v_key;
+end
+$function$;
+comment on function tasker.create_api_key(text,text[],text[],timestamp with time zone) is 'Makes a key for callers of the server and gives it, this one time: only its hash is kept. permissions are resource:action, resource:* or *; namespaces those it reaches, null for all; without expires_at it does not expire. Errors: 22023, 23505.';
+revoke all on function tasker.create_api_key(text,text[],text[],timestamp with time zone) from public;
+grant execute on function tasker.create_api_key(text,text[],text[],timestamp with time zone) to tasker_admin;
+
 CREATE OR REPLACE FUNCTION tasker.create_schedule(name text, cron text, template_name text, namespace text DEFAULT 'default'::text, context jsonb DEFAULT '{}'::jsonb, timezone text DEFAULT 'UTC'::text, catch_up text DEFAULT 'one'::text, version text DEFAULT NULL::text)
  RETURNS tasker.schedule
  LANGUAGE plpgsql
@@ -5134,6 +5358,43 @@ $function$;
 comment on function tasker.create_schedule(text,text,text,text,jsonb,text,text,text) is 'Creates a schedule: from now on maintenance creates a task of the template, the newest version unless one is named, whenever the cron expression is due in the time zone, with the rights that the caller has then. Of times that were missed, catch_up runs none, the last one (one), or all. Errors: TK003, TK004, TK015, TK021, TK022, 23505, 22023.';
 revoke all on function tasker.create_schedule(text,text,text,text,jsonb,text,text,text) from public;
 grant execute on function tasker.create_schedule(text,text,text,text,jsonb,text,text,text) to tasker_admin, tasker_operator;
+
+CREATE OR REPLACE FUNCTION tasker.create_task(template_name text, namespace text DEFAULT 'default'::text, context jsonb DEFAULT '{}'::jsonb, version text DEFAULT NULL::text, idempotency_key text DEFAULT NULL::text, priority integer DEFAULT 0, run_at timestamp with time zone DEFAULT NULL::timestamp with time zone, correlation_id uuid DEFAULT NULL::uuid, parent_correlation_id uuid DEFAULT NULL::uuid, tags text[] DEFAULT '{}'::text[], initiator text DEFAULT NULL::text, source_system text DEFAULT NULL::text, reason text DEFAULT NULL::text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_created tasker._created;
+begin
+  v_created := tasker._create_tasks(jsonb_build_array(jsonb_build_object(
+    'template_name', create_task.template_name, 'namespace', create_task.namespace, 'context', create_task.context, 'version', create_task.version,
+    'idempotency_key', create_task.idempotency_key, 'priority', create_task.priority, 'run_at', create_task.run_at,
+    'correlation_id', create_task.correlation_id, 'parent_correlation_id', create_task.parent_correlation_id, 'tags', create_task.tags,
+    'initiator', create_task.initiator, 'source_system', create_task.source_system, 'reason', create_task.reason)), tasker._now(), tasker._author());
+  if v_created.refused is not null then
+    perform tasker._raise_refused(v_created.refused);
+  end if;
+  return v_created.task_uuids[1];
+end
+$function$;
+
+CREATE OR REPLACE FUNCTION tasker.create_tasks(requests jsonb)
+ RETURNS TABLE(ordinal integer, task_uuid uuid, created boolean)
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_created tasker._created;
+begin
+  perform tasker._require_requests(create_tasks.requests);
+  v_created := tasker._create_tasks(create_tasks.requests, tasker._now(), tasker._author());
+  perform tasker._raise_refused(v_created.refused);
+  return query select c.ordinal::integer, c.task_uuid, c.created from unnest(v_created.task_uuids, v_created.created) with ordinality c(task_uuid, created, ordinal);
+end
+$function$;
 
 CREATE OR REPLACE FUNCTION tasker.dead_letter_stats()
  RETURNS TABLE(namespace text, reason text, resolution text, dead_letters bigint, oldest_opened_at timestamp with time zone, newest_opened_at timestamp with time zone)
@@ -5525,6 +5786,23 @@ begin
   return query select 'maintenance', m.ok, m.detail from tasker._maintenance_health(tasker._now()) m;
 end
 $function$;
+
+CREATE OR REPLACE FUNCTION tasker.list_api_keys()
+ RETURNS SETOF tasker.api_key
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_now constant timestamptz := tasker._now();
+begin
+  perform tasker._require_unlimited('list keys');
+  return query select r.* from tasker.api_keys k cross join lateral tasker._key_row(k, v_now) r order by k.name;
+end
+$function$;
+comment on function tasker.list_api_keys() is 'Lists the keys there are, revoked and expired ones too, by name; the keys themselves nobody knows.';
+revoke all on function tasker.list_api_keys() from public;
+grant execute on function tasker.list_api_keys() to tasker_admin, tasker_operator;
 
 CREATE OR REPLACE FUNCTION tasker.list_bulk_jobs(after uuid DEFAULT NULL::uuid, "limit" integer DEFAULT 50)
  RETURNS SETOF tasker.bulk_job
@@ -5976,7 +6254,7 @@ begin
     perform tasker._raise('23505', format('task %s has an open dead letter already', open_dead_letter.task_uuid), format('It is %s.', v_open),
       'Resolve it first, with tasker.resolve_dead_letter().');
   end if;
-  perform tasker._open_dead_letters(array[open_dead_letter.task_uuid], tasker._now(), tasker._actor(), 'manual_dlq', open_dead_letter.reason);
+  perform tasker._open_dead_letters(array[open_dead_letter.task_uuid], tasker._now(), tasker._author(), 'manual_dlq', open_dead_letter.reason);
   return tasker._open_dead_letter_of(open_dead_letter.task_uuid);
 end
 $function$;
@@ -5991,7 +6269,7 @@ begin
   perform tasker._require_may(pause_namespace.namespace, 'operate');
   perform tasker._require_namespace(pause_namespace.namespace);
   update tasker.namespaces n
-  set paused_at = tasker._now(), paused_by = tasker._actor(), pause_reason = pause_namespace.reason
+  set paused_at = tasker._now(), paused_by = tasker._author(), pause_reason = pause_namespace.reason
   where n.name = pause_namespace.namespace and n.paused_at is null;
   return found;
 end
@@ -6008,7 +6286,7 @@ declare
 begin
   perform tasker._require_reason(pause_schedule.reason);
   update tasker.schedules s
-  set paused_at = tasker._now(), paused_by = tasker._actor(), pause_reason = pause_schedule.reason
+  set paused_at = tasker._now(), paused_by = tasker._author(), pause_reason = pause_schedule.reason
   where s.schedule_uuid = v_schedule.schedule_uuid and s.paused_at is null;
   return found;
 end
@@ -6043,7 +6321,7 @@ begin
       'tasker.get_task(task_uuid) shows how it ended.');
   end if;
   update tasker.tasks t
-  set paused_at = v_now, paused_by = tasker._actor(), pause_reason = pause_task.reason
+  set paused_at = v_now, paused_by = tasker._author(), pause_reason = pause_task.reason
   where t.task_uuid = pause_task.task_uuid;
   perform tasker._mark_steps(pause_task.task_uuid, v_task.namespace_id, v_now, v_now);
   -- A task that has not started isn't waited for while it is paused.
@@ -6177,7 +6455,7 @@ CREATE OR REPLACE FUNCTION tasker.rerun_task(task_uuid uuid, from_step text DEFA
 AS $function$
 declare
   v_now timestamptz := tasker._now();
-  v_actor text := tasker._actor();
+  v_actor text := tasker._author();
   v_task record;
   v_number integer;
 begin
@@ -6214,7 +6492,7 @@ CREATE OR REPLACE FUNCTION tasker.resolve_dead_letter(dead_letter_uuid uuid, res
 AS $function$
 declare
   v_now timestamptz := tasker._now();
-  v_actor text := tasker._actor();
+  v_actor text := tasker._author();
   v_task_uuid uuid := tasker._require_dead_letter(resolve_dead_letter.dead_letter_uuid);
   v_resolution text;
   v_step_uuid uuid;
@@ -6272,7 +6550,7 @@ begin
     return false;
   end if;
   -- The first of those that were held back; maintenance starts the rest.
-  perform tasker._start_held_tasks(1000, tasker._now(), tasker._actor());
+  perform tasker._start_held_tasks(1000, tasker._now(), tasker._author());
   perform pg_notify('tasker_ready_' || resume_namespace.namespace, '');
   return true;
 end
@@ -6329,7 +6607,7 @@ begin
   if v_task.state = 'pending' and v_task.run_at > v_now then
     insert into tasker.scheduled_tasks (run_at, task_uuid) values (v_task.run_at, resume_task.task_uuid);
   elsif v_task.state = 'pending' then
-    perform tasker._start_pending(array[resume_task.task_uuid], v_now, tasker._actor());
+    perform tasker._start_pending(array[resume_task.task_uuid], v_now, tasker._author());
   end if;
   return true;
 end
@@ -6372,6 +6650,29 @@ begin
   return found;
 end
 $function$;
+
+CREATE OR REPLACE FUNCTION tasker.revoke_api_key(name text)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform tasker._require_unlimited('revoke a key');
+  update tasker.api_keys k set revoked_at = tasker._now(), revoked_by = tasker._actor()
+  where k.name = revoke_api_key.name and k.revoked_at is null;
+  if found then
+    return true;
+  end if;
+  if not exists (select from tasker.api_keys k where k.name = revoke_api_key.name) then
+    perform tasker._raise('TK004', format('api key %s not found', coalesce(revoke_api_key.name, 'null')), null, 'tasker.list_api_keys() shows the keys there are.');
+  end if;
+  return false;
+end
+$function$;
+comment on function tasker.revoke_api_key(text) is 'Revokes a key for good; true when this call did. A server may take it for as long as it remembers a check (ten seconds, unless told otherwise). Errors: TK004.';
+revoke all on function tasker.revoke_api_key(text) from public;
+grant execute on function tasker.revoke_api_key(text) to tasker_admin, tasker_operator;
 
 CREATE OR REPLACE FUNCTION tasker.revoke_namespace(role text, namespace text, privilege text DEFAULT NULL::text)
  RETURNS bigint
@@ -6535,7 +6836,7 @@ CREATE OR REPLACE FUNCTION tasker.send_signal(task_uuid uuid, name text, payload
 AS $function$
 declare
   v_now timestamptz := tasker._now();
-  v_actor text := tasker._actor();
+  v_actor text := tasker._author();
   v_namespace constant text := tasker._checked_namespace(send_signal.task_uuid);
   v_payload constant jsonb := coalesce(send_signal.payload, 'null');
   v_template_id integer;
@@ -6570,6 +6871,24 @@ $function$;
 comment on function tasker.send_signal(uuid,text,jsonb) is 'Sends a signal to a task, once: the steps that wait for its name complete with the payload, and one that comes early is kept for them. True when this call sent it, false when it had been sent before, whose payload stays. Errors: TK001, TK004 for a name that no step of the task''s template waits for, TK010 for a task that has ended, TK012 for a cancelled one, TK021, TK022, 40001.';
 revoke all on function tasker.send_signal(uuid,text,jsonb) from public;
 grant execute on function tasker.send_signal(uuid,text,jsonb) to tasker_admin, tasker_client, tasker_operator;
+
+CREATE OR REPLACE FUNCTION tasker.serve_caller(caller text DEFAULT NULL::text, namespaces text[] DEFAULT NULL::text[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  if length(serve_caller.caller) not between 1 and 200 or serve_caller.caller ~ '[[:cntrl:]]' then
+    perform tasker._raise('22023', 'caller must have 1 to 200 characters, none of them a control character', null, 'Give null when the session acts for nobody but its role.');
+  end if;
+  perform tasker._require_namespace_names(serve_caller.namespaces);
+  perform tasker._serve_caller(serve_caller.caller, serve_caller.namespaces);
+end
+$function$;
+comment on function tasker.serve_caller(text,text[]) is 'From now on this session acts for a caller of its program: history names it beside the role, and the session reaches the given namespaces only, none of them with an empty list, on top of what the role may do. Nulls end that: the program decides whom it serves, so this narrows what it does by its own will. Errors: 22023.';
+revoke all on function tasker.serve_caller(text,text[]) from public;
+grant execute on function tasker.serve_caller(text,text[]) to tasker_admin, tasker_client, tasker_operator, tasker_reader, tasker_worker;
 
 CREATE OR REPLACE FUNCTION tasker.set_namespace(name text, settings jsonb)
  RETURNS tasker.namespace

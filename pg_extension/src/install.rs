@@ -74,6 +74,10 @@ extension_sql_file!(
         queue::_queue_delete,
         queue::_queue_missing,
         queue::_queue_due_at,
+        served_caller::_author,
+        served_caller::_is_limited,
+        served_caller::_permissions_problem,
+        served_caller::_serve_caller,
         settings::_max_batch,
         settings::_max_depth,
         settings::_partition_days,
@@ -196,7 +200,8 @@ extension_sql_file!(
 );
 extension_sql_file!("../../sql/690_bulk.sql", requires = ["687_sql_steps"]);
 extension_sql_file!("../../sql/695_children.sql", requires = ["690_bulk"]);
-extension_sql_file!("../../sql/700_maintenance.sql", requires = ["695_children"]);
+extension_sql_file!("../../sql/697_callers.sql", requires = ["695_children"]);
+extension_sql_file!("../../sql/700_maintenance.sql", requires = ["697_callers"]);
 extension_sql_file!(
     "../../sql/705_lifecycle.sql",
     requires = ["700_maintenance"]

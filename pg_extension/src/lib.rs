@@ -30,6 +30,7 @@ mod partitions;
 mod payloads;
 mod planner;
 mod queue;
+mod served_caller;
 mod settings;
 mod sql_call;
 mod statements;

@@ -1,4 +1,5 @@
-//! What the caller may do in which namespace, while `tasker.check_namespaces` is on; while it is off nothing is looked up, and everything is allowed.
+//! What the caller may do in which namespace: what its role is granted, while `tasker.check_namespaces` is on, within what its session is limited to (`served_caller`). While neither is so,
+//! nothing is looked up, and everything is allowed.
 //!
 //! The grants of a role are read once for each moment of a transaction: a change of its own is seen at once, another transaction's at the latest in the next one. Not here: which
 //! privilege a call needs (each call says that itself), and how grants are made (`sql/110_namespace_grants.sql`).
@@ -10,6 +11,7 @@ use std::rc::Rc;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{pg_extern, pg_sys};
 use tasker_rules::privilege::{EVERY_NAMESPACE, Privilege, Rights};
+use tasker_rules::reach::Reach;
 
 use crate::error::Error;
 use crate::statements::{Session, Statement, session};
@@ -99,38 +101,56 @@ unsafe fn owns(table: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     unsafe { pg_sys::object_ownercheck(pg_sys::RelationRelationId, table, role) }
 }
 
-/// What the caller may do; while nothing is checked, all.
-pub(crate) struct Caller(Option<Rc<Rights>>);
+/// What the caller may do: what its role is granted, all while no grants are asked for, within the limit of its session.
+pub(crate) struct Caller {
+    rights: Option<Rc<Rights>>,
+    reach: Reach,
+}
 
 impl Caller {
     /// The caller of this moment.
     pub(crate) fn now(session: &Session) -> Result<Self, Error> {
-        if !settings::checks_namespaces() {
-            return Ok(Self(None));
-        }
+        let rights = if settings::checks_namespaces() {
+            Some(Self::rights_now(session)?)
+        } else {
+            None
+        };
+        let reach = settings::reach();
+        Ok(Self { rights, reach })
+    }
+
+    fn rights_now(session: &Session) -> Result<Rc<Rights>, Error> {
         let now = Moment::now();
         let kept = KEPT.with_borrow(|kept| match kept {
             Some((moment, rights)) if *moment == now => Some(Rc::clone(rights)),
             _ => None,
         });
-        if kept.is_some() {
-            return Ok(Self(kept));
+        if let Some(kept) = kept {
+            return Ok(kept);
         }
         let rights = Rc::new(read(session, now.role)?);
         KEPT.replace(Some((now, Rc::clone(&rights))));
-        Ok(Self(Some(rights)))
+        Ok(rights)
     }
 
     /// Whether anything is checked.
     pub(crate) fn is_checked(&self) -> bool {
-        self.0.is_some()
+        self.rights.is_some() || self.reach.is_limited()
     }
 
     /// Whether the caller may do something in a namespace.
     pub(crate) fn may(&self, namespace: &str, privilege: Privilege) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|rights| rights.may(namespace, privilege))
+        let is_granted = |rights: &Rc<Rights>| rights.may(namespace, privilege);
+        self.reach.holds(namespace) && self.rights.as_ref().is_none_or(is_granted)
+    }
+
+    /// The namespaces in which the caller may do something; `None` is all of them.
+    fn namespaces(&self, privilege: Privilege) -> Option<Vec<&str>> {
+        let Some(mut within) = self.reach.namespaces() else {
+            return self.rights.as_ref()?.namespaces(privilege);
+        };
+        within.retain(|name| self.may(name, privilege));
+        Some(within)
     }
 
     /// Refuses the call when there is a namespace in which the caller may not do something, also one that there is not.
@@ -140,7 +160,13 @@ impl Caller {
         privilege: Privilege,
     ) -> Result<(), Error> {
         let closed = namespaces.find(|namespace| !self.may(namespace, privilege));
-        closed.map_or(Ok(()), |namespace| Err(refusal(namespace, privilege)))
+        closed.map_or(Ok(()), |namespace| {
+            Err(if self.reach.holds(namespace) {
+                refusal(namespace, privilege)
+            } else {
+                out_of_reach(namespace, &self.reach)
+            })
+        })
     }
 }
 
@@ -181,10 +207,22 @@ fn refusal(namespace: &str, privilege: Privilege) -> Error {
     Error::refused("42501", message, Some(detail), Some(&hint))
 }
 
+fn out_of_reach(namespace: &str, reach: &Reach) -> Error {
+    let caller = settings::served_caller().map_or_else(
+        || "the session".to_owned(),
+        |caller| caller.to_string_lossy().into_owned(),
+    );
+    let message = format!("{caller} can not reach namespace {namespace}");
+    let names = reach.namespaces().unwrap_or_default().join(", ");
+    let detail = format!("It is limited to these namespaces: {names}.");
+    let hint = "Use a key or a token that reaches it.";
+    Error::refused("42501", message, Some(detail), Some(hint))
+}
+
 /// Whether the caller may do something in a namespace; in none, null, everything.
 #[pg_extern(stable, parallel_unsafe)]
 fn _may(namespace: Option<&str>, privilege: &str) -> Result<bool, ErrorReport> {
-    let Some(namespace) = namespace.filter(|_| settings::checks_namespaces()) else {
+    let Some(namespace) = namespace.filter(|_| settings::asks_for_namespaces()) else {
         return Ok(true);
     };
     Ok(session(|session| {
@@ -198,7 +236,7 @@ fn _namespace_problem(
     namespaces: Option<Vec<Option<String>>>,
     privilege: &str,
 ) -> Result<Option<Vec<Option<String>>>, ErrorReport> {
-    let Some(namespaces) = namespaces.filter(|_| settings::checks_namespaces()) else {
+    let Some(namespaces) = namespaces.filter(|_| settings::asks_for_namespaces()) else {
         return Ok(None);
     };
     let required = session(|session| {
@@ -213,16 +251,13 @@ fn _namespace_problem(
 /// The namespaces in which the caller may do something; null is all of them.
 #[pg_extern(stable, parallel_unsafe)]
 fn _open_namespaces(privilege: &str) -> Result<Option<Vec<String>>, ErrorReport> {
-    if !settings::checks_namespaces() {
+    if !settings::asks_for_namespaces() {
         return Ok(None);
     }
     Ok(session(|session| {
         let caller = Caller::now(session)?;
-        let privilege = privilege.parse()?;
-        Ok(caller.0.and_then(|rights| {
-            let names = rights.namespaces(privilege)?;
-            Some(names.into_iter().map(str::to_owned).collect())
-        }))
+        let names = caller.namespaces(privilege.parse()?);
+        Ok(names.map(|names| names.into_iter().map(str::to_owned).collect()))
     })?)
 }
 

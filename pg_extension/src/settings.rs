@@ -7,6 +7,7 @@ use std::time::Duration;
 use pgrx::{
     GucContext, GucFlags, GucRegistry, GucSetting, PgLogLevel, PostgresGucEnum, pg_extern, pg_sys,
 };
+use tasker_rules::reach::Reach;
 
 /// `tasker.max_payload_bytes`: the longest context, result, error or checkpoint, as JSON text. 1 MiB: what is larger belongs in storage of its own, and every
 /// dependent step would read it again.
@@ -84,12 +85,19 @@ static CHECK_NAMESPACES: GucSetting<bool> = GucSetting::<bool>::new(false);
 /// `tasker.acting_for`: the role whose grants count in the caller's place. No session can set it: the library does, for maintenance that goes on with what a role has left to it.
 static ACTING_FOR: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
+/// `tasker.only_namespaces`: the namespaces that the session is limited to, beyond what its role may do; empty is no limit. `tasker.served_caller`: for whom it acts. The library sets both
+/// for a server that serves callers with its own role: a connection that names them, or resets all settings, doesn't change them.
+static ONLY_NAMESPACES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static SERVED_CALLER: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+
 /// Whether the configuration's value of `tasker.check_namespaces` has been taken.
 static CHECK_ACCEPTED: AtomicBool = AtomicBool::new(false);
 
-/// What these two are called.
+/// What these are called.
 const CHECK_NAMESPACES_NAME: &CStr = c"tasker.check_namespaces";
 const ACTING_FOR_NAME: &CStr = c"tasker.acting_for";
+const ONLY_NAMESPACES_NAME: &CStr = c"tasker.only_namespaces";
+const SERVED_CALLER_NAME: &CStr = c"tasker.served_caller";
 
 /// Tells PostgreSQL of the settings. They bound what a caller may do, so only a superuser, or the configuration, sets them.
 #[allow(clippy::too_many_lines, reason = "a list")]
@@ -270,11 +278,34 @@ fn define_maintenance() {
 
 fn define_grants() {
     define_check_of_namespaces();
-    GucRegistry::define_string_guc(
+    define_own(
         ACTING_FOR_NAME,
         c"Role whose grants of namespaces count while maintenance does what it has asked for.",
-        c"Set by the engine only.",
         &ACTING_FOR,
+    );
+    define_own(
+        ONLY_NAMESPACES_NAME,
+        c"Namespaces that the session is limited to while it serves a caller.",
+        &ONLY_NAMESPACES,
+    );
+    define_own(
+        SERVED_CALLER_NAME,
+        c"Caller for whom the session acts.",
+        &SERVED_CALLER,
+    );
+}
+
+/// Defines a setting that only the library sets.
+fn define_own(
+    name: &'static CStr,
+    description: &'static CStr,
+    setting: &'static GucSetting<Option<CString>>,
+) {
+    GucRegistry::define_string_guc(
+        name,
+        description,
+        c"Set by the engine only.",
+        setting,
         GucContext::Internal,
         GucFlags::NO_SHOW_ALL | GucFlags::NO_RESET_ALL | GucFlags::DISALLOW_IN_FILE,
     );
@@ -393,6 +424,41 @@ pub(crate) fn act_for(role: &CStr) {
         pg_sys::GucSource::PGC_S_SESSION,
         pg_sys::GucAction::GUC_ACTION_LOCAL,
     );
+}
+
+/// The namespaces that the session is limited to. What it does on behalf of another role, maintenance's work, isn't the caller's.
+pub(crate) fn reach() -> Reach {
+    match ONLY_NAMESPACES.get() {
+        Some(names) if !names.is_empty() && acting_for().is_none() => {
+            Reach::from_setting(&names.to_string_lossy())
+        }
+        _ => Reach::of(None),
+    }
+}
+
+/// Whether anything is asked before a caller acts in a namespace: its role's grants, or the session's limit.
+pub(crate) fn asks_for_namespaces() -> bool {
+    checks_namespaces() || reach().is_limited()
+}
+
+/// For whom the session acts, if for anybody but its role.
+pub(crate) fn served_caller() -> Option<CString> {
+    SERVED_CALLER.get().filter(|name| !name.is_empty())
+}
+
+/// Lets the session act for a caller within some namespaces, or with empty texts for its role alone, until it is told otherwise.
+pub(crate) fn serve(caller: &CStr, namespaces: &CStr) {
+    for (name, value) in [
+        (SERVED_CALLER_NAME, caller),
+        (ONLY_NAMESPACES_NAME, namespaces),
+    ] {
+        set(
+            name,
+            value,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SET,
+        );
+    }
 }
 
 /// Whether all outcomes rest until maintenance evaluates them.

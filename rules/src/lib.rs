@@ -13,7 +13,8 @@
 //! - [`histogram`]: durations counted in bins, and their percentiles
 //! - [`schema`]: JSON Schemas of contexts and results; [`instant`]: times in results
 //! - [`key`]: the keys of tasks and steps, and the sort key of versions
-//! - [`privilege`]: what a role may do in which namespace
+//! - [`privilege`]: what a role may do in which namespace; [`permission`]: what a key or a token allows
+//! - [`reach`]: the namespaces that a session is limited to
 //! - [`sql_handler`]: handlers that are functions of the database
 //! - [`error_code`]: the SQLSTATEs, and what the doors answer for them
 #![warn(missing_docs)]
@@ -32,8 +33,10 @@ pub mod history;
 pub mod instant;
 pub mod key;
 pub mod payload;
+pub mod permission;
 pub mod privilege;
 pub mod progress;
+pub mod reach;
 pub mod retry;
 pub mod rounds;
 pub mod schema;

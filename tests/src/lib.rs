@@ -15,6 +15,7 @@
 //! - [`instances`]: tasks with a batch or a map
 //! - [`investigations`]: tasks that failed for good or are over a limit
 //! - [`command`]: the command line
+//! - [`credentials`]: keys, tokens and certificates of callers
 //! - [`catalogue`]: what the catalogue says of the extension, and how two databases differ in it
 //! - [`weeks`]: the work of several weeks
 //! - [`flight`]: work in every state, to be finished after something has happened to the database
@@ -38,6 +39,7 @@ mod cluster;
 pub mod command;
 pub mod contents;
 pub mod counting;
+pub mod credentials;
 mod database;
 pub mod examples;
 pub mod figures;

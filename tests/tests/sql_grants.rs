@@ -72,6 +72,11 @@ const GRANTS: &str = "
     retire_template         admin -        -      -      -
     retire_worker           admin operator -      -      -
     revoke_namespace        admin -        -      -      -
+    check_api_key           admin operator client worker reader
+    create_api_key          admin -        -      -      -
+    list_api_keys           admin operator -      -      -
+    revoke_api_key          admin operator -      -      -
+    serve_caller            admin operator client worker reader
     run_maintenance         admin operator -      -      -
     run_maintenance_job     admin operator -      -      -
     list_due_jobs           admin operator -      -      -

@@ -20,10 +20,12 @@ const TABLE: &str = r#"
     backfill_schedule       operate hidden   ('s', '2030-01-01 00:30+00', '2030-01-01 00:40+00', 'theirs')
     cancel_bulk_job         operate unseen   ({job})
     cancel_task             operate hidden   ({running})
+    check_api_key           -       -        ('tsk_x')
     claim_domain_events     work    refused  ('w', 's', '{theirs}', '{*}')
     claim_steps             work    refused  ('w', '{theirs}')
     complete_step           work    hidden   ({held}, 1, '1')
     complete_step_manually  operate hidden   ({held}, '1')
+    create_api_key          -       -        ('k', '{*}')
     create_schedule         create  refused  ('other', '@daily', 'one', 'theirs')
     create_task             create  refused  ('one', 'theirs')
     create_tasks            create  refused  ('[{"template_name": "one", "namespace": "theirs"}]')
@@ -43,6 +45,7 @@ const TABLE: &str = r#"
     get_template            read    hidden   ('one', 'theirs')
     grant_namespace         -       -        ('tasker_reader', 'theirs', 'read')
     health                  read    left_out ()
+    list_api_keys           -       -        ()
     list_bulk_jobs          operate left_out ()
     list_dead_letters       read    left_out ()
     list_dead_letters       read    left_out (resolution => 'pending')
@@ -77,6 +80,7 @@ const TABLE: &str = r#"
     resume_task             operate hidden   ({paused})
     retire_template         operate hidden   ('one', 'theirs')
     retire_worker           operate hidden   ('w_theirs')
+    revoke_api_key          -       -        ('kept')
     revoke_namespace        -       -        ('tasker_reader', 'theirs')
     list_due_jobs           -       -        ()
     run_maintenance         -       -        ()
@@ -84,6 +88,7 @@ const TABLE: &str = r#"
     run_sql_step            -       -        ()
     needs_sql_runners       -       -        ()
     send_signal             create  hidden   ({waiting}, 'go')
+    serve_caller            -       -        ('a caller')
     set_namespace           operate refused  ('theirs', '{}')
     slowest_steps           read    left_out ()
     slowest_tasks           read    left_out ()
@@ -231,7 +236,8 @@ async fn prepared() -> anyhow::Result<(Scenario, Keys)> {
     sql.run("select tasker._fold(0, 9223372036854775807, null)")
         .await?;
     sql.run(
-        "create role tenant;
+        "select tasker.create_api_key('kept', '{*}');
+         create role tenant;
          grant usage on schema tasker to tenant;
          do $$ declare f regprocedure; begin
            for f in select p.oid::regprocedure from pg_proc p where p.pronamespace = 'tasker'::regnamespace and p.proname !~ '^_' loop
@@ -380,6 +386,53 @@ async fn each_function_asks_for_the_privilege_that_the_table_says() -> anyhow::R
                     assert!(keys.values().all(|key| !rows.contains(key)), "{what}");
                     assert!(rows.contains("mine") || line.function == "verify", "{what}");
                 }
+            }
+        }
+    }
+    sql.verify().await
+}
+
+/// A limit says nothing of privileges: what is outside of it is answered like a namespace in which nothing is granted.
+#[tokio::test]
+async fn a_limited_session_is_answered_as_if_nothing_were_granted_elsewhere() -> anyhow::Result<()>
+{
+    // What reaches beyond any limit.
+    const UNLIMITED: [&str; 5] = [
+        "create_api_key",
+        "grant_namespace",
+        "list_api_keys",
+        "revoke_api_key",
+        "revoke_namespace",
+    ];
+    let (mut sql, keys) = prepared().await?;
+    let nothing = keys_of_nothing(&mut sql, &keys).await?;
+    for line in table().iter().filter(|line| line.answer != "elsewhere") {
+        let unlimited = answer(&mut sql, line, &keys, "theirs").await?;
+        sql.run("savepoint before_the_limit; select tasker.serve_caller('c', '{mine}')")
+            .await?;
+        let answered = answer(&mut sql, line, &keys, "theirs").await?;
+        let of_nothing = answer(&mut sql, line, &nothing, "nowhere").await?;
+        sql.run("rollback to before_the_limit").await?;
+        let what = format!("{}{}: {answered:?}", line.function, line.arguments);
+        if UNLIMITED.contains(&line.function) {
+            assert_eq!(code(&answered), "42501", "{what}");
+            continue;
+        }
+        match line.answer {
+            "-" => assert_eq!(code(&answered), code(&unlimited), "{what}"),
+            "refused" => {
+                assert_eq!(code(&answered), "42501", "{what}");
+                assert_eq!(answered, of_nothing, "{what}");
+            }
+            "hidden" | "unseen" => {
+                assert_ne!(answered, unlimited, "{what}");
+                assert_eq!(answered, of_nothing, "{what}");
+            }
+            _ => {
+                let rows = answered.map_err(|(code, said)| anyhow::anyhow!("{code}: {said}"))?;
+                assert!(!rows.contains("theirs"), "{what}");
+                assert!(keys.values().all(|key| !rows.contains(key)), "{what}");
+                assert!(rows.contains("mine") || line.function == "verify", "{what}");
             }
         }
     }

@@ -7,12 +7,15 @@
 //! | `routes` | which path is which handler, and the layers around them |
 //! | `tasks`, `steering`, `signals`, `bulk`, `steps`, `templates`, `dead_letters`, `analytics`, `workers`, `schedules`, `namespaces`, `health`, `config` | the handlers |
 //! | `extract`, `problem` | requests read, errors answered, in one shape |
+//! | `auth` | who calls, and what they may do |
+//! | `tls` | certificates |
 //! | `openapi` | the document made from the handlers, and the page to try it |
 //! | `request_id`, `limits` | what surrounds every request |
 //! | `maintenance` | what time must do, where the extension's own worker doesn't run |
 //! | `sql_steps` | steps that are SQL functions, where the extension's own processes don't run them |
 
 mod analytics;
+mod auth;
 mod bulk;
 mod config;
 mod dead_letters;
@@ -35,6 +38,7 @@ mod steering;
 mod steps;
 mod tasks;
 mod templates;
+mod tls;
 mod workers;
 
 use std::io::IsTerminal;

@@ -25,6 +25,8 @@ struct Contents {
     message: String,
     detail: Option<String>,
     hint: Option<String>,
+    /// How the caller is to show who they are: the header `WWW-Authenticate`.
+    challenge: Option<String>,
     /// What only the log is told.
     cause: Option<String>,
 }
@@ -59,12 +61,18 @@ impl Problem {
             message: message.into(),
             detail: None,
             hint: None,
+            challenge: None,
             cause: None,
         }))
     }
 
     pub(crate) fn hint(mut self, hint: &str) -> Self {
         self.0.hint = Some(hint.to_owned());
+        self
+    }
+
+    pub(crate) fn challenge(mut self, challenge: &str) -> Self {
+        self.0.challenge = Some(challenge.to_owned());
         self
     }
 
@@ -162,6 +170,12 @@ impl Problem {
             response
                 .headers_mut()
                 .insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        let challenge = contents.challenge.map(HeaderValue::try_from);
+        if let Some(Ok(challenge)) = challenge {
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
     }

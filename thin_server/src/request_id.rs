@@ -17,7 +17,7 @@ const LONGEST_ID: usize = 128;
 /// Gives the request its id, writes one line about it, and renders a [`Problem`], which needs the id.
 pub(crate) async fn surround(request: Request, next: Next) -> Response {
     let id = id_of(&request);
-    let span = tracing::info_span!("request", request_id = %id, method = %request.method(), path = request.uri().path());
+    let span = tracing::info_span!("request", request_id = %id, method = %request.method(), path = request.uri().path(), caller = tracing::field::Empty);
     respond(id, request, next).instrument(span).await
 }
 

@@ -13,6 +13,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::auth::{self, Authentication, Gate};
 use crate::limits::{self, Limits};
 use crate::maintenance::LastRuns;
 use crate::openapi::{self, Shared};
@@ -64,6 +65,7 @@ fn api() -> OpenApiRouter<AppState> {
 /// All paths. The health checks stand outside the limits: they answer also while the server is busy.
 pub(crate) fn app(
     state: AppState,
+    authentication: Option<Arc<Authentication>>,
     concurrent_requests: usize,
     request_timeout: Duration,
 ) -> Router {
@@ -72,10 +74,20 @@ pub(crate) fn app(
         .routes(routes!(health::health))
         .routes(routes!(health::ready))
         .routes(routes!(health::live))
-        .routes(routes!(health::detailed));
+        .routes(routes!(health::detailed))
+        .layer(from_fn(auth::for_itself));
+    let mut api = api();
+    let is_guarded = authentication.is_some();
+    if let Some(authentication) = authentication {
+        let gate = Gate::new(authentication, api.get_openapi());
+        api = api.layer(from_fn_with_state(gate, auth::guard));
+    }
     let (router, mut document) = open
-        .merge(api().layer(from_fn_with_state(limits, limits::guard)))
+        .merge(api.layer(from_fn_with_state(limits, limits::guard)))
         .split_for_parts();
+    if is_guarded {
+        auth::describe(&mut document);
+    }
     env!("CARGO_PKG_VERSION").clone_into(&mut document.info.version);
     router
         .merge(openapi::serve(document))

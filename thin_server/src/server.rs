@@ -1,18 +1,24 @@
 //! Start, serve, drain, stop.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::Router;
+use axum::serve::Listener;
 use tasker_client::{Client, ConnectOptions};
 use tasker_settings::Origin;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
+use crate::auth::Authentication;
 use crate::maintenance::{self, LastRuns};
 use crate::routes::{self, AppState};
 use crate::settings::Settings;
 use crate::sql_steps;
+use crate::tls::TlsListener;
 
 /// How long a request waits for a connection: while the database is away it is answered 503 after that.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -21,16 +27,10 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 pub(crate) async fn run(settings: Settings, origins: Vec<Origin>) -> anyhow::Result<()> {
     settings.check_exposure()?;
     let request_timeout = Duration::from_secs(settings.request_timeout_seconds);
-    let client = Client::connect_lazy(
-        &settings.database_url,
-        &ConnectOptions {
-            max_connections: settings.database_connections,
-            application_name: "tasker-server".to_owned(),
-            acquire_timeout: ACQUIRE_TIMEOUT,
-            statement_timeout: Some(request_timeout),
-        },
-    )
-    .context("DATABASE_URL")?;
+    let client = connect(&settings, request_timeout).context("DATABASE_URL")?;
+    let authentication = Authentication::new(&settings.auth, client.clone())?;
+    let tls = settings.tls.files()?;
+    let stop_signal = stop_signal()?;
     let (stop, stopped) = watch::channel(false);
     // Bound before anything is started, so that a taken address ends the program with nothing begun.
     let listener = TcpListener::bind(settings.listen)
@@ -42,14 +42,22 @@ pub(crate) async fn run(settings: Settings, origins: Vec<Origin>) -> anyhow::Res
 
     let app = routes::app(
         AppState::new(client.clone(), origins, last_runs),
+        authentication,
         settings.concurrent_requests as usize,
         request_timeout,
     );
-    tracing::info!(address = %listener.local_addr()?, "listening");
-    let serve = axum::serve(listener, app).with_graceful_shutdown(until_stopped(stopped.clone()));
-    let drained = tokio::spawn(async move { serve.await });
+    tracing::info!(address = %listener.local_addr()?, tls = tls.is_some(), authentication = settings.auth.is_on(), "listening");
+    if settings.shows_credentials() {
+        tracing::warn!(
+            "keys and tokens come over the network as they are: give --tls-certificate, or let only a proxy that speaks TLS call"
+        );
+    }
+    let drained = match tls {
+        Some(files) => serve(TlsListener::new(listener, files)?, app, stopped.clone()),
+        None => serve(listener, app, stopped.clone()),
+    };
 
-    wait_for_signal().await?;
+    stop_signal.await;
     tracing::info!("stopping: no new requests are taken, those under way are finished");
     stop.send_replace(true);
     let patience = Duration::from_secs(settings.shutdown_timeout_seconds);
@@ -66,6 +74,31 @@ pub(crate) async fn run(settings: Settings, origins: Vec<Origin>) -> anyhow::Res
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Serves until the server is told to stop, and then the requests under way.
+fn serve<L: Listener<Addr = SocketAddr>>(
+    listener: L,
+    app: Router,
+    stopped: watch::Receiver<bool>,
+) -> JoinHandle<std::io::Result<()>> {
+    let serve = axum::serve(listener, app).with_graceful_shutdown(until_stopped(stopped));
+    tokio::spawn(async move { serve.await })
+}
+
+/// The connections for requests; where callers are asked who they are, each acts for the caller whose request it serves.
+fn connect(settings: &Settings, request_timeout: Duration) -> Result<Client, tasker_client::Error> {
+    let options = ConnectOptions {
+        max_connections: settings.database_connections,
+        application_name: "tasker-server".to_owned(),
+        acquire_timeout: ACQUIRE_TIMEOUT,
+        statement_timeout: Some(request_timeout),
+    };
+    if settings.auth.is_on() {
+        Client::connect_lazy_serving(&settings.database_url, &options)
+    } else {
+        Client::connect_lazy(&settings.database_url, &options)
+    }
 }
 
 /// Maintenance has a connection of its own, so that busy requests don't keep it waiting, nor their timeout cut it short.
@@ -99,12 +132,14 @@ async fn until_stopped(mut stopped: watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
-async fn wait_for_signal() -> std::io::Result<()> {
+/// Ends with the first SIGTERM or SIGINT from this call on, before anything is served.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-/// Serves Tasker over REST. Whoever reaches the address may create and cancel tasks.
+use crate::auth::AuthOptions;
+use crate::tls::TlsOptions;
+
+/// Serves Tasker over REST. Unless callers are asked who they are, whoever reaches the address may do all that the database lets the server do.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "tasker-server", version)]
 pub(crate) struct Settings {
@@ -53,6 +56,12 @@ pub(crate) struct Settings {
     /// How the log is written; `RUST_LOG` says how much of it
     #[arg(long, env = "TASKER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+
+    #[command(flatten)]
+    pub(crate) auth: AuthOptions,
+
+    #[command(flatten)]
+    pub(crate) tls: TlsOptions,
 }
 
 /// How the log is written.
@@ -65,17 +74,26 @@ pub(crate) enum LogFormat {
 }
 
 impl Settings {
-    /// Nobody is asked who they are, so only this machine may call unless that was chosen.
+    /// Where nobody is asked who they are, only this machine may call unless that was chosen.
     pub(crate) fn check_exposure(&self) -> anyhow::Result<()> {
-        let address = self.listen.ip().to_canonical();
-        if address.is_loopback() || self.allow_unauthenticated {
+        if self.is_local() || self.auth.is_on() || self.allow_unauthenticated {
             return Ok(());
         }
         anyhow::bail!(
             "{} can be reached from other machines and callers aren't authenticated: \
-             listen on a loopback address, or give --allow-unauthenticated",
+             give --authentication, listen on a loopback address, or give --allow-unauthenticated",
             self.listen
         )
+    }
+
+    /// Whether only this machine can call.
+    fn is_local(&self) -> bool {
+        self.listen.ip().to_canonical().is_loopback()
+    }
+
+    /// Whether keys and tokens come over the network as they are, unless a proxy in front keeps them.
+    pub(crate) fn shows_credentials(&self) -> bool {
+        self.auth.is_on() && !self.tls.is_on() && !self.is_local()
     }
 }
 
@@ -108,11 +126,13 @@ mod tests {
                 settings(&["--listen", listen]).check_exposure().is_err(),
                 "{listen}"
             );
-            assert!(
-                settings(&["--listen", listen, "--allow-unauthenticated"])
-                    .check_exposure()
-                    .is_ok()
-            );
+            for told in ["--allow-unauthenticated", "--authentication"] {
+                assert!(
+                    settings(&["--listen", listen, told])
+                        .check_exposure()
+                        .is_ok()
+                );
+            }
         }
     }
 
@@ -124,5 +144,32 @@ mod tests {
             page.contains(&table),
             "docs/configuration.md must have this table:\n{table}"
         );
+    }
+
+    #[test]
+    fn flags_about_tokens_turn_authentication_on_and_need_each_other() {
+        assert!(!settings(&[]).auth.is_on());
+        let of_tokens = ["--jwt-issuer", "i", "--jwt-audience", "a"];
+        assert!(!settings(&of_tokens).auth.is_on());
+        let with_url = [&of_tokens[..], &["--jwks-url", "https://localhost"]].concat();
+        assert!(settings(&with_url).auth.is_on());
+        for given in [
+            &["--jwks-url", "https://localhost"][..],
+            &["--jwt-public-key", "k", "--jwt-issuer", "i"],
+            &["--tls-key", "k"],
+            &["--tls-certificate", "c"],
+        ] {
+            let given = ["tasker-server", "--database-url", "x"].iter().chain(given);
+            assert!(Settings::try_parse_from(given).is_err());
+        }
+    }
+
+    #[test]
+    fn keys_that_come_over_the_network_as_they_are_are_noticed() {
+        let outside = ["--listen", "0.0.0.0:1", "--authentication"];
+        assert!(settings(&outside).shows_credentials());
+        let with_tls = [&outside[..], &["--tls-key", "k", "--tls-certificate", "c"]].concat();
+        assert!(!settings(&with_tls).shows_credentials());
+        assert!(!settings(&["--authentication"]).shows_credentials());
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn workable(
 /// The namespace of a task or a step by its key, while namespaces are checked; null otherwise, and where there is no such task.
 #[pg_extern(stable, parallel_unsafe)]
 fn _checked_namespace(key: Option<Uuid>) -> Result<Option<String>, ErrorReport> {
-    let Some(key) = key.filter(|_| settings::checks_namespaces()) else {
+    let Some(key) = key.filter(|_| settings::asks_for_namespaces()) else {
         return Ok(None);
     };
     Ok(session(|session| {
