@@ -138,6 +138,7 @@ begin
   insert into tasker.task_transitions (task_uuid, path, at, actor, metadata)
   values (p_task_uuid, tasker._task_path(v_task.state, case when v_is_undone then array['compensate', 'steps_enqueued'] else array['cancel'] end), p_now, p_actor,
     case when p_reason is not null then jsonb_build_object('reason', p_reason) end);
+  perform tasker._announce_events();
   update tasker.dead_letters d
   set resolution = 'cancelled', resolved_at = p_now, resolved_by = p_actor, note = p_reason
   where d.task_uuid = p_task_uuid and d.resolution = 'pending';

@@ -270,6 +270,7 @@ begin
   update tasker.tasks t set state = v_to, finished_at = coalesce(t.finished_at, p_now) where t.task_uuid = p_task_uuid;
   insert into tasker.task_transitions (task_uuid, path, at, actor, metadata)
   values (p_task_uuid, tasker._task_path(p_state, array[p_event]), p_now, p_actor, p_metadata);
+  perform tasker._announce_events();
   perform tasker._note_ends(array[p_task_uuid]);
 end
 $function$;

@@ -1,5 +1,5 @@
 -- The feed of events: the history rows of tasks and steps, read on from a cursor. There is no second row for it, and nothing is written when it is read.
--- Not here: one task's or step's history as a whole (620), wake-ups.
+-- Not here: one task's or step's history as a whole (620), wake-ups of workers.
 --
 -- The number of a history row (seq) is drawn before its transaction commits, so a later number can be seen before an earlier one. What is settled is told by the row's
 -- transaction id (xmin): all transactions before the horizon of a snapshot have ended, and nothing more comes of them. The feed goes in rounds: a round gives the rows of the
@@ -131,7 +131,7 @@ begin
     return v_cursor;
   end if;
   if p_text !~ '^1\.[0-9a-f]{8}(\.[0-9]{1,19}){8}$' then
-    perform tasker._raise('22023', 'after is no cursor of list_events', null, 'Give a cursor as it was returned; without one the feed begins with the oldest event.');
+    perform tasker._raise('22023', 'after or until is no cursor of list_events', null, 'Give a cursor as it was returned; without one the feed begins with the oldest event.');
   end if;
   if v_fields[2] <> tasker._incarnation() then
     -- Restored, or another server took over: all that is here is settled. Begin where the reader is certain to have missed nothing.
@@ -225,7 +225,8 @@ $function$;
 comment on function tasker._event_rows(tasker._stored_event[], tasker._event_cursor, integer[], uuid, integer, text) is
   'The events of a round''s history rows after the cursor, unrolled, in the order of seq, each with its own cursor.';
 
-create function tasker.list_events(after text default null, namespace text default null, task_uuid uuid default null, "limit" integer default 100)
+create function tasker.list_events(
+  after text default null, namespace text default null, task_uuid uuid default null, "limit" integer default 100, until text default null)
 returns setof tasker.event
 language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp
 set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan as $function$
@@ -235,6 +236,7 @@ declare
   v_incarnation constant text := tasker._incarnation();
   v_last constant bigint := (select s.last_value from tasker.transitions_seq s);
   v_next_xid constant bigint := tasker._next_xid();
+  v_end bigint := v_horizon;
   v_cursor tasker._event_cursor;
   v_namespace_ids constant integer[] := tasker._shown_namespaces(list_events.namespace);
   v_is_by_key boolean := false;
@@ -245,11 +247,16 @@ declare
   v_count integer;
 begin
   perform tasker._require_limit(list_events."limit", 'after => the last cursor');
-  v_cursor := tasker._read_event_cursor(list_events.after, v_horizon);
+  if list_events.until is not null then
+    v_end := least(v_horizon, (tasker._read_event_cursor(list_events.until, v_horizon)).to_xid);
+  end if;
+  v_cursor := tasker._read_event_cursor(list_events.after, v_end);
   if v_cursor.to_xid > v_horizon then
     -- A standby, or an old snapshot, that has not come as far as the reader.
     return;
   end if;
+  -- The cursors given out say what was given out, so a round ends where the list does.
+  v_cursor.to_xid := least(v_cursor.to_xid, v_end);
   if list_events.task_uuid is not null then
     perform tasker._require_task(list_events.task_uuid);
     -- A very large task is a large part of all history: it is read on by number like everything else.
@@ -272,16 +279,17 @@ begin
       v_cursor.ordinal := 2147483647;
       v_width := least(v_width * 4, 32000);
     else
-      exit when v_cursor.to_xid >= v_horizon;
-      v_cursor := tasker._next_event_round(v_cursor, v_horizon);
+      exit when v_cursor.to_xid >= v_end;
+      v_cursor := tasker._next_event_round(v_cursor, v_end);
     end if;
   end loop;
 end
 $function$;
-comment on function tasker.list_events(text, text, uuid, integer) is
+comment on function tasker.list_events(text, text, uuid, integer, text) is
   'Lists state changes of tasks and steps after a cursor, passed-through states included, of everything, a namespace or a task; limit 1 to 1000. A reader that goes on from '
   'the last cursor it got misses nothing and gets nothing twice, whatever commits meanwhile; a step''s events come in their order. An event is listed once no '
-  'transaction that was writing when it came about is under way. After a restore into another cluster a reader may get its last events again. Errors: TK001, 22023, 40001.';
+  'transaction that was writing when it came about is under way. With until, the cursor of a reader that has come to the end, it lists what that reader has had and no more. '
+  'After a restore into another cluster a reader may get its last events again. Errors: TK001, 22023, 40001.';
 
 create function tasker.end_of_events() returns text
 language plpgsql stable parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
@@ -296,6 +304,30 @@ $function$;
 comment on function tasker.end_of_events() is
   'Gives the cursor after all that list_events lists now, for a reader that wants only what comes. A reader with a filter takes it before a call that lists nothing, and goes '
   'on from there after it: what others did is then not read again.';
+
+create function tasker.await_events(awaits boolean default true) returns boolean
+language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_awaits constant boolean := exists (
+    select from pg_locks l
+    join pg_database d on d.oid = l.database
+    where l.pid = pg_backend_pid() and l.locktype = 'advisory' and l.classid = 1414742859 and l.objid = 3 and l.objsubid = 2 and l.mode = 'ShareLock'
+      and d.datname = current_database());
+begin
+  if await_events.awaits then
+    -- Who writes meanwhile without knowing of this session holds the lock in another mode until its transaction ends (event_notices.rs).
+    return v_awaits or pg_try_advisory_lock_shared(1414742859, 3);
+  end if;
+  if v_awaits then
+    perform pg_advisory_unlock_shared(1414742859, 3);
+  end if;
+  return false;
+end
+$function$;
+comment on function tasker.await_events(boolean) is
+  'Asks for a NOTIFY on tasker_events by each transaction that writes events, or no longer; gives whether this session has asked. It can''t while a transaction is under way that began to write '
+  'unasked: try again later. A reader that has asked lists once more, then sleeps; when it is notified, it calls this with false, so that nobody pays for notices while it reads. Ends with the '
+  'session.';
 
 create function tasker._events_health() returns table (name text, ok boolean, detail text)
 language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$

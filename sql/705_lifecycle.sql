@@ -154,6 +154,7 @@ begin
     u.error -> 'detail'
   from unnest(v_stale.task_uuids, v_stale.errors) u(task_uuid, error)
   cross join lateral (select t.task_uuid, t.state from tasker.tasks t where t.task_uuid = u.task_uuid) t;
+  perform tasker._announce_events();
   update tasker.tasks t
   set state = case when u.is_undone then 'steps_in_process' else 'error' end, running = u.is_undone::integer, waiting_retry = 0, waiting_engine = 0,
     failed = tasker._count_failed(t.task_uuid), finished_at = case when not u.is_undone then p_now end, error = u.error,

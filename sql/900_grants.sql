@@ -36,7 +36,7 @@ declare
     'send_signal', 'list_signals'];
   v_worker constant text[] := array['claim_steps', 'finish_steps', 'complete_step', 'fail_step', 'extend_leases', 'save_checkpoint', 'get_dependency_results', 'register_worker', 'worker_heartbeat',
     'work_due_in_ms', 'health', 'version', 'subscribe_domain_events', 'claim_domain_events', 'finish_domain_events'];
-  v_followers constant text[] := array['list_events', 'end_of_events', 'list_domain_events'];
+  v_followers constant text[] := array['list_events', 'end_of_events', 'await_events', 'list_domain_events'];
   v_investigators constant text[] := array['list_dead_letters', 'get_dead_letter', 'dead_letter_stats', 'stale_tasks'];
   v_operator constant text[] := v_followers || v_investigators || array['open_dead_letter', 'resolve_dead_letter'] || v_reader ||
     array['create_task', 'create_tasks', 'send_signal', 'cancel_task', 'reset_step', 'complete_step_manually',

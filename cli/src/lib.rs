@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `options` | the command line |
-//! | `auth`, `config`, `database`, `templates`, `tasks`, `steps`, `bulk`, `dead_letters`, `workers`, `queues`, `schedules`, `namespaces`, `system`, `completion` | the subcommands |
+//! | `auth`, `config`, `database`, `events`, `templates`, `tasks`, `steps`, `bulk`, `dead_letters`, `workers`, `queues`, `schedules`, `namespaces`, `system`, `completion` | the subcommands |
 //! | `watch` | a task followed until it ends |
 //! | `repeat` | `--watch`: what only looks, again and again |
 //! | `drawing` | graphs of steps |
@@ -21,6 +21,7 @@ mod database;
 mod dead_letters;
 pub mod dev;
 mod drawing;
+mod events;
 mod failure;
 mod namespaces;
 mod options;
@@ -114,6 +115,9 @@ async fn dispatch(options: Options, settings: &Settings) -> Result<(), Failure> 
         }
         Command::Completion(options) => completion::run(&options),
         Command::Auth(command) => auth::run(command, database_url, output).await,
+        Command::Event(command) => {
+            events::run(command, &connect(database_url).await?, output).await
+        }
         Command::Dev(options) => {
             start_log();
             dev::run(options).await.map_err(Failure::Other)

@@ -11,6 +11,7 @@ use crate::config::ConfigCommand;
 use crate::database::DbCommand;
 use crate::dead_letters::DlqCommand;
 use crate::dev::DevOptions;
+use crate::events::EventCommand;
 use crate::namespaces::NamespaceCommand;
 use crate::output::Format;
 use crate::queues::QueueCommand;
@@ -75,6 +76,9 @@ pub(crate) enum Command {
     /// Do one thing to many tasks
     #[command(subcommand)]
     Bulk(BulkCommand),
+    /// List and follow what happens to tasks and steps
+    #[command(subcommand)]
+    Event(EventCommand),
     /// Investigate and resolve dead letters: what failed for good
     #[command(subcommand)]
     Dlq(DlqCommand),

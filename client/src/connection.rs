@@ -90,6 +90,20 @@ impl Client {
         &self.pool
     }
 
+    /// How many connections there are, how many of them lie idle, and how many there may be.
+    #[must_use]
+    pub fn connection_counts(&self) -> (u32, u32, u32) {
+        let idle = u32::try_from(self.pool.num_idle()).unwrap_or(u32::MAX);
+        let most = self.pool.options().get_max_connections();
+        (self.pool.size(), idle, most)
+    }
+
+    /// Waits until a connection can be had, and gives it back at once: what a call that began now would wait before the database is asked.
+    pub async fn wait_for_connection(&self) -> Result<(), Error> {
+        self.pool.acquire().await?;
+        Ok(())
+    }
+
     /// Closes all connections; calls under way finish first.
     pub async fn close(&self) {
         self.pool.close().await;

@@ -21,6 +21,7 @@
 //! | [`statistics`] | figures of templates and steps, the slowest |
 //! | [`checkpoints`] | what a handler keeps and asks while it runs |
 //! | [`domain_events`] | subscribe to domain events, claim and finish deliveries, list what was published |
+//! | [`events`] | list and follow the state changes of tasks and steps |
 //! | [`operations`] | queues, health, maintenance, verification |
 //! | [`wake_ups`] | wait for work without polling |
 //! | [`db`] | prepare a database, see what it is prepared for |
@@ -36,9 +37,11 @@ pub mod db;
 pub mod dead_letters;
 pub mod domain_events;
 mod error;
+pub mod events;
 mod listening;
 pub mod namespaces;
 pub mod operations;
+mod pace;
 pub mod repair;
 pub mod schedules;
 pub mod signals;
@@ -68,8 +71,9 @@ pub use domain_events::{
     EventClaim, EventNotice, EventNotices, PublishedDomainEvent, Subscription,
 };
 pub use error::{Details, Error};
+pub use events::{Event, EventFilter, EventPage, EventSpan, Events};
 pub use namespaces::{Namespace, NamespaceGrant};
-pub use operations::{HealthCheck, JobRun, MaintenanceRun, QueueStats, Violation};
+pub use operations::{HealthCheck, JobRun, MaintenanceRun, OpenDeadLetters, QueueStats, Violation};
 pub use schedules::{NewSchedule, Schedule};
 pub use signals::Signal;
 pub use sql_runner::{SqlRunner, SqlStepRun};

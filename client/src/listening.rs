@@ -79,6 +79,24 @@ impl Listener {
         }
     }
 
+    /// Connects if there is no connection and it is time for an attempt, and says whether there is a new one. For who does something else between two calls of
+    /// [`Listener::next`], which would cut an attempt short.
+    pub(crate) async fn connect_if_due(&mut self) -> bool {
+        self.connection.is_none() && self.connect_at <= Instant::now() && self.try_connect().await
+    }
+
+    /// The connection itself, for statements of who listens, while there is one.
+    pub(crate) fn connection(&mut self) -> Option<&mut PgListener> {
+        self.connection.as_mut()
+    }
+
+    /// Gives the connection up after a statement on it has failed; the next one is made by [`Listener::next`].
+    pub(crate) fn is_broken(&mut self, error: &Error) {
+        if self.connection.take().is_some() {
+            tracing::debug!(error = %error, "the listener for {} gives its connection up", self.purpose.0);
+        }
+    }
+
     async fn try_connect(&mut self) -> bool {
         tokio::time::sleep_until(self.connect_at).await;
         // Set before the attempt, so that a caller who drops it doesn't start the next one at once.

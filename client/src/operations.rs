@@ -11,6 +11,9 @@ use crate::error::Error;
 const QUEUE_STATS: &str = "select namespace, queue_name, visible, hidden, oldest_message_age_seconds, enqueued, \
     in_progress, waiting_for_retry, as_of from tasker.queue_stats()";
 
+const OPEN_DEAD_LETTERS: &str = "select namespace, sum(dead_letters)::bigint as dead_letters from tasker.dead_letter_stats() \
+    where resolution = 'pending' group by namespace";
+
 /// The queue of one namespace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, FromRow)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -33,6 +36,15 @@ pub struct QueueStats {
     pub waiting_for_retry: i64,
     /// The time up to which the states of steps are counted; `None` before maintenance has counted any.
     pub as_of: Option<DateTime<Utc>>,
+}
+
+/// How many dead letters of a namespace nobody has resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+pub struct OpenDeadLetters {
+    /// The namespace.
+    pub namespace: String,
+    /// How many.
+    pub dead_letters: i64,
 }
 
 /// What one job of a maintenance run did.
@@ -88,6 +100,14 @@ impl Client {
     pub async fn queue_stats(&self) -> Result<Vec<QueueStats>, Error> {
         let stats = sqlx::query_as(QUEUE_STATS).fetch_all(self.pool()).await?;
         Ok(stats)
+    }
+
+    /// How many dead letters are open in each namespace, by `dead_letter_stats`; those that have none are left out.
+    pub async fn open_dead_letters(&self) -> Result<Vec<OpenDeadLetters>, Error> {
+        let open = sqlx::query_as(OPEN_DEAD_LETTERS)
+            .fetch_all(self.pool())
+            .await?;
+        Ok(open)
     }
 
     /// Whether the extension can run one job of maintenance at a time; version 0.1.0 can't.

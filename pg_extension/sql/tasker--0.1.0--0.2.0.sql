@@ -515,6 +515,8 @@ drop function if exists tasker._lock_task_and_steps(uuid);
 
 drop function if exists tasker.cancel_task(uuid,text);
 
+drop function if exists tasker.list_events(text,text,uuid,integer);
+
 drop function if exists tasker.queue_stats();
 
 drop function if exists tasker.task_graph(uuid);
@@ -616,6 +618,7 @@ begin
   insert into tasker.task_transitions (task_uuid, path, at, actor, metadata)
   values (p_task_uuid, tasker._task_path(v_task.state, case when v_is_undone then array['compensate', 'steps_enqueued'] else array['cancel'] end), p_now, p_actor,
     case when p_reason is not null then jsonb_build_object('reason', p_reason) end);
+  perform tasker._announce_events();
   update tasker.dead_letters d
   set resolution = 'cancelled', resolved_at = p_now, resolved_by = p_actor, note = p_reason
   where d.task_uuid = p_task_uuid and d.resolution = 'pending';
@@ -2785,6 +2788,32 @@ $function$;
 comment on function tasker._publishes_durably(jsonb) is 'Whether a compiled template has steps that publish durable events.';
 revoke all on function tasker._publishes_durably(jsonb) from public;
 
+CREATE OR REPLACE FUNCTION tasker._read_event_cursor(p_text text, p_horizon bigint)
+ RETURNS tasker._event_cursor
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_fields text[] := string_to_array(p_text, '.');
+  v_cursor tasker._event_cursor;
+begin
+  v_cursor := tasker._first_event_cursor(p_horizon);
+  if p_text is null then
+    return v_cursor;
+  end if;
+  if p_text !~ '^1\.[0-9a-f]{8}(\.[0-9]{1,19}){8}$' then
+    perform tasker._raise('22023', 'after or until is no cursor of list_events', null, 'Give a cursor as it was returned; without one the feed begins with the oldest event.');
+  end if;
+  if v_fields[2] <> tasker._incarnation() then
+    -- Restored, or another server took over: all that is here is settled. Begin where the reader is certain to have missed nothing.
+    v_cursor.seq := least(v_fields[5]::bigint - 1, v_fields[7]::bigint - 1, v_fields[8]::bigint);
+    return v_cursor;
+  end if;
+  return row(v_fields[3]::bigint, v_fields[4]::bigint, v_fields[5]::bigint, v_fields[6]::integer, v_fields[7]::bigint, v_fields[8]::bigint, v_fields[9]::bigint,
+    v_fields[10]::bigint)::tasker._event_cursor;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION tasker._readable(p_namespaces text[])
  RETURNS text[]
  LANGUAGE plpgsql
@@ -3767,6 +3796,7 @@ begin
   update tasker.tasks t set state = v_to, finished_at = coalesce(t.finished_at, p_now) where t.task_uuid = p_task_uuid;
   insert into tasker.task_transitions (task_uuid, path, at, actor, metadata)
   values (p_task_uuid, tasker._task_path(p_state, array[p_event]), p_now, p_actor, p_metadata);
+  perform tasker._announce_events();
   perform tasker._note_ends(array[p_task_uuid]);
 end
 $function$;
@@ -4579,6 +4609,7 @@ begin
     u.error -> 'detail'
   from unnest(v_stale.task_uuids, v_stale.errors) u(task_uuid, error)
   cross join lateral (select t.task_uuid, t.state from tasker.tasks t where t.task_uuid = u.task_uuid) t;
+  perform tasker._announce_events();
   update tasker.tasks t
   set state = case when u.is_undone then 'steps_in_process' else 'error' end, running = u.is_undone::integer, waiting_retry = 0, waiting_engine = 0,
     failed = tasker._count_failed(t.task_uuid), finished_at = case when not u.is_undone then p_now end, error = u.error,
@@ -5104,6 +5135,33 @@ begin
   return query select apply_to_tasks.job_uuid, cardinality(v_found), cardinality(v_found) = 1000, v_found[1:10];
 end
 $function$;
+
+CREATE OR REPLACE FUNCTION tasker.await_events(awaits boolean DEFAULT true)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_awaits constant boolean := exists (
+    select from pg_locks l
+    join pg_database d on d.oid = l.database
+    where l.pid = pg_backend_pid() and l.locktype = 'advisory' and l.classid = 1414742859 and l.objid = 3 and l.objsubid = 2 and l.mode = 'ShareLock'
+      and d.datname = current_database());
+begin
+  if await_events.awaits then
+    -- Who writes meanwhile without knowing of this session holds the lock in another mode until its transaction ends (event_notices.rs).
+    return v_awaits or pg_try_advisory_lock_shared(1414742859, 3);
+  end if;
+  if v_awaits then
+    perform pg_advisory_unlock_shared(1414742859, 3);
+  end if;
+  return false;
+end
+$function$;
+comment on function tasker.await_events(boolean) is 'Asks for a NOTIFY on tasker_events by each transaction that writes events, or no longer; gives whether this session has asked. It can''t while a transaction is under way that began to write unasked: try again later. A reader that has asked lists once more, then sleeps; when it is notified, it calls this with false, so that nobody pays for notices while it reads. Ends with the session.';
+revoke all on function tasker.await_events(boolean) from public;
+grant execute on function tasker.await_events(boolean) to tasker_admin, tasker_client, tasker_operator, tasker_reader;
 
 CREATE OR REPLACE FUNCTION tasker.backfill_schedule(name text, "from" timestamp with time zone, "to" timestamp with time zone, namespace text DEFAULT 'default'::text)
  RETURNS integer
@@ -5977,7 +6035,7 @@ comment on function tasker.list_due_jobs() is 'Lists the jobs of maintenance tha
 revoke all on function tasker.list_due_jobs() from public;
 grant execute on function tasker.list_due_jobs() to tasker_admin, tasker_operator;
 
-CREATE OR REPLACE FUNCTION tasker.list_events(after text DEFAULT NULL::text, namespace text DEFAULT NULL::text, task_uuid uuid DEFAULT NULL::uuid, "limit" integer DEFAULT 100)
+CREATE OR REPLACE FUNCTION tasker.list_events(after text DEFAULT NULL::text, namespace text DEFAULT NULL::text, task_uuid uuid DEFAULT NULL::uuid, "limit" integer DEFAULT 100, until text DEFAULT NULL::text)
  RETURNS SETOF tasker.event
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
@@ -5992,6 +6050,7 @@ declare
   v_incarnation constant text := tasker._incarnation();
   v_last constant bigint := (select s.last_value from tasker.transitions_seq s);
   v_next_xid constant bigint := tasker._next_xid();
+  v_end bigint := v_horizon;
   v_cursor tasker._event_cursor;
   v_namespace_ids constant integer[] := tasker._shown_namespaces(list_events.namespace);
   v_is_by_key boolean := false;
@@ -6002,11 +6061,16 @@ declare
   v_count integer;
 begin
   perform tasker._require_limit(list_events."limit", 'after => the last cursor');
-  v_cursor := tasker._read_event_cursor(list_events.after, v_horizon);
+  if list_events.until is not null then
+    v_end := least(v_horizon, (tasker._read_event_cursor(list_events.until, v_horizon)).to_xid);
+  end if;
+  v_cursor := tasker._read_event_cursor(list_events.after, v_end);
   if v_cursor.to_xid > v_horizon then
     -- A standby, or an old snapshot, that has not come as far as the reader.
     return;
   end if;
+  -- The cursors given out say what was given out, so a round ends where the list does.
+  v_cursor.to_xid := least(v_cursor.to_xid, v_end);
   if list_events.task_uuid is not null then
     perform tasker._require_task(list_events.task_uuid);
     -- A very large task is a large part of all history: it is read on by number like everything else.
@@ -6029,12 +6093,15 @@ begin
       v_cursor.ordinal := 2147483647;
       v_width := least(v_width * 4, 32000);
     else
-      exit when v_cursor.to_xid >= v_horizon;
-      v_cursor := tasker._next_event_round(v_cursor, v_horizon);
+      exit when v_cursor.to_xid >= v_end;
+      v_cursor := tasker._next_event_round(v_cursor, v_end);
     end if;
   end loop;
 end
 $function$;
+comment on function tasker.list_events(text,text,uuid,integer,text) is 'Lists state changes of tasks and steps after a cursor, passed-through states included, of everything, a namespace or a task; limit 1 to 1000. A reader that goes on from the last cursor it got misses nothing and gets nothing twice, whatever commits meanwhile; a step''s events come in their order. An event is listed once no transaction that was writing when it came about is under way. With until, the cursor of a reader that has come to the end, it lists what that reader has had and no more. After a restore into another cluster a reader may get its last events again. Errors: TK001, 22023, 40001.';
+revoke all on function tasker.list_events(text,text,uuid,integer,text) from public;
+grant execute on function tasker.list_events(text,text,uuid,integer,text) to tasker_admin, tasker_client, tasker_operator, tasker_reader;
 
 CREATE OR REPLACE FUNCTION tasker.list_namespace_grants(namespace text DEFAULT NULL::text)
  RETURNS SETOF tasker.namespace_grant

@@ -34,6 +34,7 @@ extension_sql_file!(
         engine::start::_start_tasks,
         engine::waits::_fire_timers,
         engine::waits::_end_waits,
+        event_notices::_announce_events,
         existence::_is_dynamic,
         existence::_definition_number,
         existence::_instance_of,

@@ -18,6 +18,7 @@ mod domain_events;
 mod edition;
 mod engine;
 mod error;
+mod event_notices;
 mod existence;
 mod graph;
 mod histogram;

@@ -8,10 +8,12 @@
 //! - [`Scenario`]: the SQL functions in a transaction that is rolled back, with the clock moved by hand
 //! - [`eventually`]: waits for a condition, not for a time
 //! - [`examples`]: the example templates
+//! - [`exposition`]: metrics as Prometheus reads them
 //! - [`figures`]: work committed with the clock moved, and its statistics
 //! - [`following`]: tasks created and followed
 //! - [`http`]: requests to the server
 //! - [`by_hand`]: tasks brought somewhere through the client
+//! - [`sse`]: streams of events
 //! - [`instances`]: tasks with a batch or a map
 //! - [`investigations`]: tasks that failed for good or are over a limit
 //! - [`command`]: the command line
@@ -42,6 +44,7 @@ pub mod counting;
 pub mod credentials;
 mod database;
 pub mod examples;
+pub mod exposition;
 pub mod figures;
 pub mod flight;
 mod folders;
@@ -59,6 +62,7 @@ pub mod releases;
 pub mod scenario;
 pub mod schedules;
 mod signals;
+pub mod sse;
 mod stage;
 mod stamp;
 pub mod tokens;

@@ -15,6 +15,7 @@ const ROLES: [&str; 5] = [
 /// Who may call what; columns in the order of [`ROLES`]. A public function that isn't named here fails the tests: give it its line.
 const GRANTS: &str = "
     apply_to_tasks          admin operator -      -      -
+    await_events            admin operator client -      reader
     backfill_schedule       admin operator -      -      -
     cancel_bulk_job         admin operator -      -      -
     cancel_task             admin operator -      -      -

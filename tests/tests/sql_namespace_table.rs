@@ -17,6 +17,7 @@ use tasker_tests::scenario::{failed, refusal};
 /// `theirs` in a call is the namespace; what is in braces is a key of something in it. A public function that isn't named here fails the tests: give it its line.
 const TABLE: &str = r#"
     apply_to_tasks          operate refused  ('{"namespace": "theirs"}', 'cancel')
+    await_events            -       -        ()
     backfill_schedule       operate hidden   ('s', '2030-01-01 00:30+00', '2030-01-01 00:40+00', 'theirs')
     cancel_bulk_job         operate unseen   ({job})
     cancel_task             operate hidden   ({running})

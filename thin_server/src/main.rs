@@ -6,6 +6,8 @@
 //! | `server` | start, serve, drain, stop |
 //! | `routes` | which path is which handler, and the layers around them |
 //! | `tasks`, `steering`, `signals`, `bulk`, `steps`, `templates`, `dead_letters`, `analytics`, `workers`, `schedules`, `namespaces`, `health`, `config` | the handlers |
+//! | `events` | the feed of events for thousands of listeners |
+//! | `metrics` | what is counted and measured |
 //! | `extract`, `problem` | requests read, errors answered, in one shape |
 //! | `auth` | who calls, and what they may do |
 //! | `tls` | certificates |
@@ -19,10 +21,12 @@ mod auth;
 mod bulk;
 mod config;
 mod dead_letters;
+mod events;
 mod extract;
 mod health;
 mod limits;
 mod maintenance;
+mod metrics;
 mod namespaces;
 mod openapi;
 mod page;

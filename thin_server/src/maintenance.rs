@@ -11,6 +11,8 @@ mod last_runs;
 
 pub(crate) use last_runs::{LastRun, LastRuns};
 
+use crate::metrics::Metrics;
+
 /// The pause between two rounds that found all done.
 const PERIOD: Duration = Duration::from_secs(1);
 /// The longest pause after failures in a row.
@@ -25,11 +27,17 @@ const LISTING: &str = "list_due_jobs";
 const WHOLE_ROUND: &str = "run_maintenance";
 
 /// Runs until `stopped` ends; a batch under way is finished.
-pub(crate) async fn run(client: Client, last_runs: LastRuns, stopped: impl Future<Output = ()>) {
+pub(crate) async fn run(
+    client: Client,
+    last_runs: LastRuns,
+    metrics: Metrics,
+    stopped: impl Future<Output = ()>,
+) {
     let mut stopped = std::pin::pin!(stopped);
     let mut rounds = Rounds {
         client,
         last_runs,
+        metrics,
         begun: Instant::now(),
         by_job: false,
         troubles: Troubles::new(PERIOD, LONGEST_PAUSE),
@@ -47,6 +55,7 @@ pub(crate) async fn run(client: Client, last_runs: LastRuns, stopped: impl Futur
 struct Rounds {
     client: Client,
     last_runs: LastRuns,
+    metrics: Metrics,
     begun: Instant,
     /// The extension can do one job at a time, as far as is known.
     by_job: bool,
@@ -56,6 +65,7 @@ struct Rounds {
 impl Rounds {
     /// Runs what is due, and gives the pause before the next round.
     async fn next(&mut self) -> Duration {
+        self.metrics.maintenance.rounds.inc();
         let jobs = match self.due().await {
             Ok(jobs) => jobs,
             Err(error) => {
@@ -110,15 +120,23 @@ impl Rounds {
     async fn run(&self, job: &str) -> Result<Option<JobRun>, Error> {
         if job == WHOLE_ROUND {
             let runs = self.client.run_maintenance(BATCH).await?;
+            for run in &runs {
+                self.metrics.maintenance.done(&run.job, run.processed);
+            }
             return Ok(Some(JobRun {
                 processed: runs.iter().map(|run| run.processed).sum(),
                 more: runs.iter().any(|run| run.more),
             }));
         }
-        self.client.run_maintenance_job(job, BATCH).await
+        let run = self.client.run_maintenance_job(job, BATCH).await?;
+        if let Some(run) = &run {
+            self.metrics.maintenance.done(job, run.processed);
+        }
+        Ok(run)
     }
 
     fn failed(&mut self, job: &str, error: &Error) {
+        self.metrics.maintenance.failed(job);
         if self
             .troubles
             .failed(job, self.begun.elapsed(), error.to_string())

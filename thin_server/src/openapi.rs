@@ -24,10 +24,11 @@ const PAGE_PATH: &str = "/api-docs/ui";
             where `code` is the SQLSTATE, or a word for what never reached the database.",
         license(name = "MIT", identifier = "MIT")
     ),
-    components(schemas(ErrorBody)),
+    components(schemas(ErrorBody, tasker_client::Event)),
     tags(
         (name = "tasks", description = "Create tasks, look at them, steer them"),
         (name = "workflow_steps", description = "The steps of a task, and their repair"),
+        (name = "events", description = "Follow what happens, as Server-Sent Events"),
         (name = "templates", description = "What tasks are made of"),
         (name = "dlq", description = "Dead letters: what failed for good and is to be investigated"),
         (name = "analytics", description = "Figures of templates and steps, and the slowest of them"),

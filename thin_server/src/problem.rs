@@ -31,6 +31,10 @@ struct Contents {
     cause: Option<String>,
 }
 
+/// The code of an error that was answered, for who counts them.
+#[derive(Debug, Clone)]
+pub(crate) struct RefusalCode(pub(crate) String);
+
 /// The body of every error.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ErrorBody {
@@ -116,6 +120,24 @@ impl Problem {
         .hint("Try again after the time in Retry-After.")
     }
 
+    pub(crate) fn listeners_full() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "listeners_full",
+            "as many listen to events as may",
+        )
+        .hint("Try again after the time in Retry-After.")
+    }
+
+    pub(crate) fn feed_unavailable() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "feed_unavailable",
+            "the feed of events can't be read now",
+        )
+        .hint("Try again after the time in Retry-After.")
+    }
+
     pub(crate) fn timed_out(after: Duration) -> Self {
         let message = format!("the request took longer than {} s", after.as_secs());
         Self::new(StatusCode::GATEWAY_TIMEOUT, "request_timed_out", message)
@@ -156,6 +178,7 @@ impl Problem {
 
     pub(crate) fn render(&self, request_id: &str) -> Response {
         let contents = self.0.as_ref().clone();
+        let code = RefusalCode(contents.code.clone());
         let body = ErrorBody {
             error: Fields {
                 code: contents.code,
@@ -166,6 +189,7 @@ impl Problem {
             },
         };
         let mut response = (self.0.status, axum::Json(body)).into_response();
+        response.extensions_mut().insert(code);
         if self.0.status == StatusCode::SERVICE_UNAVAILABLE {
             response
                 .headers_mut()

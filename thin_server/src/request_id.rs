@@ -23,7 +23,8 @@ pub(crate) async fn surround(request: Request, next: Next) -> Response {
 
 async fn respond(id: String, request: Request, next: Next) -> Response {
     let begun = Instant::now();
-    let is_probe = request.uri().path().starts_with("/health");
+    let path = request.uri().path();
+    let is_probe = path.starts_with("/health") || path == "/metrics";
     let mut response = next.run(request).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         problem.log();

@@ -14,13 +14,15 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{self, Authentication, Gate};
+use crate::events::Feed;
 use crate::limits::{self, Limits};
 use crate::maintenance::LastRuns;
+use crate::metrics::Metrics;
 use crate::openapi::{self, Shared};
 use crate::problem::Problem;
 use crate::{
-    analytics, bulk, config, dead_letters, health, namespaces, problem, request_id, schedules,
-    signals, steering, steps, tasks, templates, workers,
+    analytics, bulk, config, dead_letters, events, health, metrics, namespaces, problem,
+    request_id, schedules, signals, steering, steps, tasks, templates, workers,
 };
 
 /// The largest request body, in bytes.
@@ -30,19 +32,11 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct AppState {
     pub(crate) client: Client,
+    pub(crate) feed: Feed,
+    pub(crate) last_runs: LastRuns,
+    pub(crate) metrics: Metrics,
     /// The settings in force, for those who may see them.
     pub(crate) origins: Arc<[Origin]>,
-    pub(crate) last_runs: LastRuns,
-}
-
-impl AppState {
-    pub(crate) fn new(client: Client, origins: Vec<Origin>, last_runs: LastRuns) -> Self {
-        Self {
-            client,
-            origins: origins.into(),
-            last_runs,
-        }
-    }
 }
 
 /// What callers may do; each module of handlers says its paths, their permissions and their answers.
@@ -62,7 +56,7 @@ fn api() -> OpenApiRouter<AppState> {
         .merge(config::routes())
 }
 
-/// All paths. The health checks stand outside the limits: they answer also while the server is busy.
+/// All paths. The health checks and the metrics stand outside the limits: they answer also while the server is busy. So do streams of events, which have a bound of their own.
 pub(crate) fn app(
     state: AppState,
     authentication: Option<Arc<Authentication>>,
@@ -75,14 +69,18 @@ pub(crate) fn app(
         .routes(routes!(health::ready))
         .routes(routes!(health::live))
         .routes(routes!(health::detailed))
+        .routes(routes!(metrics::metrics))
         .layer(from_fn(auth::for_itself));
-    let mut api = api();
+    let (mut api, mut streams) = (api(), events::routes());
     let is_guarded = authentication.is_some();
     if let Some(authentication) = authentication {
-        let gate = Gate::new(authentication, api.get_openapi());
-        api = api.layer(from_fn_with_state(gate, auth::guard));
+        let both = api.clone().merge(streams.clone());
+        let gate = Gate::new(authentication, both.get_openapi());
+        api = api.layer(from_fn_with_state(gate.clone(), auth::guard));
+        streams = streams.layer(from_fn_with_state(gate, auth::guard));
     }
     let (router, mut document) = open
+        .merge(streams)
         .merge(api.layer(from_fn_with_state(limits, limits::guard)))
         .split_for_parts();
     if is_guarded {
@@ -96,5 +94,6 @@ pub(crate) fn app(
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(CatchPanicLayer::custom(problem::of_panic))
         .layer(from_fn(request_id::surround))
+        .layer(from_fn_with_state(state.metrics.clone(), metrics::observe))
         .with_state(state)
 }

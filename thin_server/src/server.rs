@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum::serve::Listener;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tasker_client::{Client, ConnectOptions};
 use tasker_settings::Origin;
 use tokio::net::TcpListener;
@@ -14,7 +15,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::auth::Authentication;
+use crate::events::Feed;
 use crate::maintenance::{self, LastRuns};
+use crate::metrics::{self, Metrics};
 use crate::routes::{self, AppState};
 use crate::settings::Settings;
 use crate::sql_steps;
@@ -22,6 +25,9 @@ use crate::tls::TlsListener;
 
 /// How long a request waits for a connection: while the database is away it is answered 503 after that.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// For the reader of the feed, and for listeners that catch up, one after the other.
+const FEED_CONNECTIONS: u32 = 2;
 
 /// Serves until SIGTERM or SIGINT, then finishes the requests under way. The database may be away, also at the start.
 pub(crate) async fn run(settings: Settings, origins: Vec<Origin>) -> anyhow::Result<()> {
@@ -32,16 +38,34 @@ pub(crate) async fn run(settings: Settings, origins: Vec<Origin>) -> anyhow::Res
     let tls = settings.tls.files()?;
     let stop_signal = stop_signal()?;
     let (stop, stopped) = watch::channel(false);
+    let metrics = Metrics::new(client_of_metrics(&settings)?)?;
+    let feed = Feed::new(
+        client_of_feed(&settings, request_timeout)?,
+        metrics.clone(),
+        settings.event_listeners as usize,
+        Duration::from_secs(settings.event_heartbeat_seconds),
+        stopped.clone(),
+    );
     // Bound before anything is started, so that a taken address ends the program with nothing begun.
     let listener = TcpListener::bind(settings.listen)
         .await
         .with_context(|| format!("can't listen on {}", settings.listen))?;
     let mut maintenance = sql_steps::start(&settings.database_url, settings.sql_runners, &stopped);
     let last_runs = LastRuns::default();
-    maintenance.extend(start_maintenance(&settings, &last_runs, &stopped)?);
+    maintenance.extend(start_maintenance(
+        &settings, &last_runs, &metrics, &stopped,
+    )?);
+    maintenance.push(tokio::spawn(feed.clone().run()));
+    allow_many_connections();
 
     let app = routes::app(
-        AppState::new(client.clone(), origins, last_runs),
+        AppState {
+            client: client.clone(),
+            feed,
+            last_runs,
+            metrics,
+            origins: origins.into(),
+        },
         authentication,
         settings.concurrent_requests as usize,
         request_timeout,
@@ -105,6 +129,7 @@ fn connect(settings: &Settings, request_timeout: Duration) -> Result<Client, tas
 fn start_maintenance(
     settings: &Settings,
     last_runs: &LastRuns,
+    metrics: &Metrics,
     stopped: &watch::Receiver<bool>,
 ) -> anyhow::Result<Option<tokio::task::JoinHandle<()>>> {
     if settings.no_maintenance {
@@ -122,8 +147,49 @@ fn start_maintenance(
     Ok(Some(tokio::spawn(maintenance::run(
         client,
         last_runs.clone(),
+        metrics.clone(),
         until_stopped(stopped.clone()),
     ))))
+}
+
+/// The feed is read by the server for itself, once for all who listen: each is then given what it may have.
+fn client_of_feed(settings: &Settings, request_timeout: Duration) -> anyhow::Result<Client> {
+    let client = Client::connect_lazy(
+        &settings.database_url,
+        &ConnectOptions {
+            max_connections: FEED_CONNECTIONS,
+            application_name: "tasker-server events".to_owned(),
+            acquire_timeout: ACQUIRE_TIMEOUT,
+            statement_timeout: Some(request_timeout),
+        },
+    )?;
+    Ok(client)
+}
+
+/// Figures for metrics have a connection of their own as well.
+fn client_of_metrics(settings: &Settings) -> anyhow::Result<Client> {
+    let client = Client::connect_lazy(
+        &settings.database_url,
+        &ConnectOptions {
+            max_connections: 1,
+            application_name: "tasker-server metrics".to_owned(),
+            acquire_timeout: ACQUIRE_TIMEOUT,
+            statement_timeout: Some(metrics::STATEMENT_TIMEOUT),
+        },
+    )?;
+    Ok(client)
+}
+
+/// Each listener of events is an open file; the usual bound is a thousand, though the system lets a process raise it.
+fn allow_many_connections() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the bound on open files can't be raised");
+    }
 }
 
 /// Ends when the server is told to stop.

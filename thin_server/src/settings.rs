@@ -37,6 +37,14 @@ pub(crate) struct Settings {
     #[arg(long, env = "TASKER_CONCURRENT_REQUESTS", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) concurrent_requests: u32,
 
+    /// The most listeners of streams of events; more are answered 503
+    #[arg(long, env = "TASKER_EVENT_LISTENERS", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) event_listeners: u32,
+
+    /// How often a listener of events is sent a comment while nothing happens, so that what lies between doesn't close the connection
+    #[arg(long, env = "TASKER_EVENT_HEARTBEAT_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
+    pub(crate) event_heartbeat_seconds: u64,
+
     /// How long a request may take, in the server and in the database
     #[arg(long, env = "TASKER_REQUEST_TIMEOUT_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) request_timeout_seconds: u64,

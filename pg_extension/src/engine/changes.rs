@@ -7,6 +7,7 @@ use tasker_rules::step_state::{StepEvent, StepState};
 use super::rows::StepRow;
 use super::{Call, Taker};
 use crate::error::Error;
+use crate::event_notices;
 use crate::partitions;
 use crate::statements::Statement;
 use crate::values::{Json, Value, int4, int8, text, uuid};
@@ -169,7 +170,9 @@ pub(super) fn record(call: &Call, table: &str, rows: &[Recorded]) -> Result<(), 
         Value::time(call.now),
         Value::text(call.actor),
     ];
-    call.session.run(&RECORD_STEPS, table, &values)
+    call.session.run(&RECORD_STEPS, table, &values)?;
+    event_notices::announce();
+    Ok(())
 }
 
 fn update(

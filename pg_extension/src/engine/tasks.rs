@@ -12,6 +12,7 @@ use super::{Call, compensation};
 use crate::compiled;
 use crate::edition;
 use crate::error::Error;
+use crate::event_notices;
 use crate::partitions::{self, Partition};
 use crate::statements::Statement;
 use crate::values::{Value, bool, int4, text, uuid};
@@ -283,7 +284,9 @@ pub(super) fn record(call: &Call, table: &str, rows: &[(u128, &str)]) -> Result<
         Value::time(call.now),
         Value::text(call.actor),
     ];
-    call.session.run(&RECORD, table, &values)
+    call.session.run(&RECORD, table, &values)?;
+    event_notices::announce();
+    Ok(())
 }
 
 /// Locks a task and gives its state; `None` when it isn't there.

@@ -42,8 +42,8 @@ pub(crate) struct Caller {
     /// As history and the log name them: `key …` or `token …`.
     pub(crate) name: String,
     permissions: Vec<String>,
-    /// `None` is all.
-    namespaces: Option<Vec<String>>,
+    /// Those that they may reach; `None` is all.
+    pub(crate) namespaces: Option<Vec<String>>,
 }
 
 impl Caller {

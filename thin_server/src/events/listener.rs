@@ -1,0 +1,358 @@
+//! One who listens: first it reads by itself what it missed, then it takes what comes from the ring, until its task has ended, it falls behind, or the server stops.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::response::sse::{self, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use tasker_client::{Error, EventFilter, EventSpan};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use uuid::Uuid;
+
+use super::feed::{Feed, Live, Seat};
+use crate::problem::Problem;
+
+/// Events that a listener reads by itself at once.
+const PAGE: usize = 500;
+/// A listener that is ahead of this server's reader waits for it so often, a tenth of a second each time.
+const WAITS_FOR_READER: u32 = 30;
+const A_WHILE: Duration = Duration::from_millis(100);
+/// The pause after the database was away.
+const PAUSE: Duration = Duration::from_secs(1);
+/// When to come back, at the earliest and at the latest, in milliseconds: not all at once.
+const COMES_BACK_MS: (u64, u64) = (500, 2500);
+
+/// Where a listener begins.
+#[derive(Debug)]
+pub(super) enum Begin {
+    After(String),
+    Oldest,
+    Now,
+}
+
+/// What a listener is to have: the one place where an event is held against a listener.
+#[derive(Debug)]
+struct Interest {
+    filter: EventFilter,
+    /// The namespaces that the listener may reach; `None` is all.
+    reach: Option<Vec<String>>,
+}
+
+impl Interest {
+    fn takes(&self, event: &Live) -> bool {
+        let EventFilter {
+            namespace,
+            task_uuid,
+        } = &self.filter;
+        let reach = self.reach.as_ref();
+        reach.is_none_or(|reach| reach.contains(&event.namespace))
+            && namespace
+                .as_ref()
+                .is_none_or(|wanted| *wanted == event.namespace)
+            && task_uuid.is_none_or(|wanted| wanted == event.task_uuid)
+    }
+}
+
+/// One who listens.
+#[derive(Debug)]
+pub(super) struct Listener {
+    feed: Feed,
+    _seat: Seat,
+    interest: Interest,
+    /// The cursor of the last event it was given.
+    after: Option<String>,
+    /// Up to where it reads by itself; none when it has.
+    until: Option<Arc<str>>,
+    ring: broadcast::Receiver<Arc<Live>>,
+    /// It has had something from the ring.
+    has_been_live: bool,
+    /// The last of its task's own events was this end, as far as it has read.
+    task_end: Option<String>,
+    ready: VecDeque<sse::Event>,
+    is_over: bool,
+}
+
+impl Listener {
+    /// Begins, so that what can be refused is: a cursor, a task. None when there is nothing to come of its task any more.
+    pub(super) async fn start(
+        feed: Feed,
+        seat: Seat,
+        filter: EventFilter,
+        reach: Option<Vec<String>>,
+        begin: Begin,
+    ) -> Result<Option<Self>, Problem> {
+        let (ring, until) = feed.join().await?;
+        let mut listener = Self {
+            feed,
+            _seat: seat,
+            interest: Interest { filter, reach },
+            after: None,
+            until: Some(until.clone()),
+            ring,
+            has_been_live: false,
+            task_end: None,
+            ready: VecDeque::new(),
+            is_over: false,
+        };
+        match begin {
+            Begin::Oldest => {}
+            Begin::Now => listener.after = Some(until.to_string()),
+            Begin::After(cursor) => {
+                listener.wait_for_reader(&cursor).await?;
+                listener.after = Some(cursor);
+            }
+        }
+        let is_of_one_task = listener.interest.filter.task_uuid.is_some();
+        // Who begins with what comes has nothing to read.
+        if listener.after.as_deref() == listener.until.as_deref() && !is_of_one_task {
+            listener.until = None;
+        } else {
+            let had = listener.read_page().await?;
+            let has_begun = listener.after.is_some();
+            if had == 0 && has_begun && is_of_one_task && listener.has_ended_before().await? {
+                return Ok(None);
+            }
+        }
+        listener.ready.push_front(greeting());
+        Ok(Some(listener))
+    }
+
+    /// A cursor of another server may be ahead of this one's reader, which would give those between once more.
+    async fn wait_for_reader(&mut self, cursor: &str) -> Result<(), Problem> {
+        for _ in 0..WAITS_FOR_READER {
+            let Some(at) = self.until.clone() else {
+                return Ok(());
+            };
+            let span = EventSpan {
+                after: Some(&at),
+                until: Some(cursor),
+                limit: Some(1),
+            };
+            let between = {
+                let _turn = self.feed.turn().await;
+                self.feed
+                    .client()
+                    .list_events(&self.interest.filter, span)
+                    .await?
+            };
+            if between.is_empty() {
+                return Ok(());
+            }
+            tokio::time::sleep(A_WHILE).await;
+            self.join().await?;
+        }
+        Ok(())
+    }
+
+    async fn join(&mut self) -> Result<(), Problem> {
+        let (ring, until) = self.feed.join().await?;
+        self.ring = ring;
+        self.until = Some(until);
+        Ok(())
+    }
+
+    /// Reads a page by itself, up to where it goes on in the ring, and gives how many events that were.
+    async fn read_page(&mut self) -> Result<usize, Error> {
+        let events = {
+            let _turn = self.feed.turn().await;
+            let span = EventSpan {
+                after: self.after.as_deref(),
+                until: self.until.as_deref(),
+                limit: Some(PAGE as u32),
+            };
+            self.feed
+                .client()
+                .list_events(&self.interest.filter, span)
+                .await?
+        };
+        let count = events.len();
+        for event in events {
+            let is_task = event.step_uuid.is_none();
+            let event = Live::new(event);
+            self.after = Some(event.cursor.clone());
+            if is_task {
+                self.task_end.clone_from(&event.task_end);
+            }
+            if self.interest.takes(&event) {
+                self.ready.push_back(event.message);
+            }
+        }
+        if count < PAGE {
+            self.until = None;
+            self.end_if_task_has();
+        }
+        Ok(count)
+    }
+
+    /// Whether its task has come to its end before the cursor that it begins after. Only the feed can tell: the task's row may be ahead of it.
+    async fn has_ended_before(&self) -> Result<bool, Error> {
+        let (client, filter) = (self.feed.client(), &self.interest.filter);
+        let Some(task_uuid) = filter.task_uuid else {
+            return Ok(false);
+        };
+        if client.get_task(task_uuid).await?.finished_at.is_none() {
+            return Ok(false);
+        }
+        let (mut after, mut has_ended) = (None::<String>, false);
+        loop {
+            let span = EventSpan {
+                after: after.as_deref(),
+                until: self.after.as_deref(),
+                limit: Some(PAGE as u32),
+            };
+            let events = client.list_events(filter, span).await?;
+            let own = events.iter().rev().find(|event| event.step_uuid.is_none());
+            if let Some(event) = own {
+                has_ended = event.task_end().is_some();
+            }
+            match events.last() {
+                Some(last) if events.len() == PAGE => after = Some(last.cursor.clone()),
+                _ => return Ok(has_ended),
+            }
+        }
+    }
+
+    fn end_if_task_has(&mut self) {
+        let (Some(task_uuid), Some(state)) = (self.interest.filter.task_uuid, self.task_end.take())
+        else {
+            return;
+        };
+        let cursor = self.after.clone().unwrap_or_default();
+        self.ready
+            .push_back(end_of_task(task_uuid, &state, &cursor));
+        self.is_over = true;
+    }
+
+    /// The next message, until the stream is over.
+    async fn next(&mut self) -> Option<sse::Event> {
+        let mut stopped = self.feed.stopped();
+        loop {
+            if let Some(message) = self.ready.pop_front() {
+                return Some(message);
+            }
+            if self.is_over {
+                return None;
+            }
+            tokio::select! {
+                _ = stopped.wait_for(|stopped| *stopped) => self.leave("stopped", "the server stops"),
+                () = self.advance() => {}
+            }
+        }
+    }
+
+    /// Makes messages ready. May be dropped at any time.
+    async fn advance(&mut self) {
+        if self.until.is_some() {
+            match self.read_page().await {
+                Ok(_) => {}
+                Err(error) if error.is_transient() => tokio::time::sleep(PAUSE).await,
+                Err(error) => {
+                    tracing::debug!(code = error.code(), %error, "a listener can't be given what it missed");
+                    self.leave("refused", "the events can't be read");
+                }
+            }
+            return;
+        }
+        match self.ring.recv().await {
+            Ok(event) => {
+                self.has_been_live = true;
+                self.take(&event);
+            }
+            // It read by itself for so long that the ring went round.
+            Err(RecvError::Lagged(_)) if !self.has_been_live => {
+                if self.join().await.is_err() {
+                    self.leave("refused", "the feed can't be read now");
+                }
+            }
+            Err(RecvError::Lagged(_)) => self.leave("slow", "this listener doesn't keep up"),
+            Err(RecvError::Closed) => self.leave("stopped", "the server stops"),
+        }
+    }
+
+    fn take(&mut self, event: &Live) {
+        if !self.interest.takes(event) {
+            return;
+        }
+        self.after = Some(event.cursor.clone());
+        self.ready.push_back(event.message.clone());
+        if event.task_end.is_some() && self.interest.filter.task_uuid.is_some() {
+            self.task_end.clone_from(&event.task_end);
+            self.end_if_task_has();
+        }
+    }
+
+    fn leave(&mut self, reason: &'static str, said: &str) {
+        let ended = &self.feed.metrics().events.ended;
+        ended.with_label_values(&[reason]).inc();
+        let comment = format!("{said}: go on from the last id in Last-Event-ID");
+        self.ready.push_back(sse::Event::default().comment(comment));
+        self.is_over = true;
+    }
+
+    pub(super) fn into_response(self) -> Response {
+        let heartbeat = KeepAlive::new().interval(self.feed.heartbeat());
+        let messages = futures_util::stream::unfold(self, async |mut listener| {
+            let message = listener.next().await?;
+            Some((Ok::<_, Infallible>(message), listener))
+        });
+        Sse::new(messages).keep_alive(heartbeat).into_response()
+    }
+}
+
+/// Tells that it has begun, and when to come back after an end.
+fn greeting() -> sse::Event {
+    let (least, most) = COMES_BACK_MS;
+    // The low bits of such a key are random.
+    let chance = Uuid::now_v7().as_u128() as u64 % (most - least);
+    sse::Event::default()
+        .retry(Duration::from_millis(least + chance))
+        .comment("following")
+}
+
+fn end_of_task(task_uuid: Uuid, state: &str, cursor: &str) -> sse::Event {
+    let data = json!({"task_uuid": task_uuid, "state": state});
+    sse::Event::default()
+        .event("end")
+        .id(cursor)
+        .data(data.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn live(namespace: &str, task: u128) -> Live {
+        Live {
+            namespace: namespace.to_owned(),
+            task_uuid: Uuid::from_u128(task),
+            task_end: None,
+            cursor: "c".to_owned(),
+            message: sse::Event::default(),
+        }
+    }
+
+    #[test]
+    fn an_event_goes_to_who_asked_for_its_namespace_or_its_task() {
+        let interest =
+            |namespace: Option<&str>, task: Option<u128>, reach: Option<&str>| Interest {
+                filter: EventFilter {
+                    namespace: namespace.map(str::to_owned),
+                    task_uuid: task.map(Uuid::from_u128),
+                },
+                reach: reach.map(|reach| vec![reach.to_owned()]),
+            };
+        let of_shop = interest(Some("shop"), None, None);
+        assert!(of_shop.takes(&live("shop", 1)) && !of_shop.takes(&live("data", 1)));
+        let of_one = interest(None, Some(1), None);
+        assert!(of_one.takes(&live("shop", 1)) && !of_one.takes(&live("shop", 2)));
+        let of_all = interest(None, None, None);
+        assert!(of_all.takes(&live("data", 7)));
+        let limited = interest(None, None, Some("shop"));
+        assert!(limited.takes(&live("shop", 1)) && !limited.takes(&live("data", 1)));
+        assert!(!interest(Some("data"), None, Some("shop")).takes(&live("data", 1)));
+    }
+}
