@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use tasker_client::{
-    Client, HealthCheck, QueueStats, SlowStep, SlowTask, StatisticsFilter, StepStatistics,
+    Client, Error, HealthCheck, QueueStats, SlowStep, SlowTask, StatisticsFilter, StepStatistics,
 };
 
 use crate::failure::Failure;
@@ -48,7 +48,8 @@ struct Info {
     postgres_version: String,
     database: String,
     queues: Vec<QueueStats>,
-    due_jobs: Vec<String>,
+    /// `None` for a role that may not ask.
+    due_jobs: Option<Vec<String>>,
 }
 
 #[derive(Serialize)]
@@ -98,13 +99,16 @@ async fn info(client: &Client, output: Output) -> Result<(), Failure> {
         postgres_version: status.postgres_version,
         database: status.database,
         queues: client.queue_stats().await?,
-        due_jobs: client.list_due_jobs().await?,
+        due_jobs: match client.list_due_jobs().await {
+            Err(Error::Denied(_)) => None,
+            jobs => Some(jobs?),
+        },
     };
     output.show(&info, || {
-        let due = if info.due_jobs.is_empty() {
-            "nothing".to_owned()
-        } else {
-            info.due_jobs.join(", ")
+        let due = match info.due_jobs.as_deref() {
+            None => "not told to this role".to_owned(),
+            Some([]) => "nothing".to_owned(),
+            Some(jobs) => jobs.join(", "),
         };
         let head = output::fields([
             ("tasker-ctl", Some(info.program_version.to_owned())),

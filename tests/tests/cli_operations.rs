@@ -1,11 +1,11 @@
-//! `tasker-ctl` for operators: dead letters, workers, queues, schedules, namespaces, the system, the database.
+//! `tasker-ctl` for operators: dead letters, workers, queues, schedules, namespaces, the system.
 
 use serde_json::{Value, json};
 use tasker_client::WorkerRegistration;
 use tasker_tests::command::{Run, ctl, ctl_on};
 use tasker_tests::figures::{Figures, drain};
 use tasker_tests::investigations::{failed, stale};
-use tasker_tests::{Program, TestDatabase, releases};
+use tasker_tests::{Program, TestDatabase};
 
 const NOTHING: &str = "01890000-0000-7000-8000-000000000000";
 
@@ -334,53 +334,6 @@ async fn a_system_that_is_not_well_is_exit_code_1() -> anyhow::Result<()> {
             .any(|check| check["name"] == "queues" && check["ok"] == false)),
         "{checks}"
     );
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_database_is_prepared_looked_at_verified_and_upgraded() -> anyhow::Result<()> {
-    let database = TestDatabase::empty().await?;
-    let before = json_of(&database, &["db", "status"]).await?;
-    assert_eq!(
-        (&before["installed_version"], &before["has_pgmq"]),
-        (&Value::Null, &json!(false))
-    );
-    let text = done(&database, &["db", "status"]).await?.stdout;
-    assert!(text.contains("tasker-ctl db init"), "{text}");
-    refused(&database, &["db", "upgrade"], 3).await?;
-    done(&database, &["db", "init"]).await?;
-    let after = json_of(&database, &["db", "status"]).await?;
-    assert_eq!(
-        (
-            &after["installed_version"],
-            &after["has_pgmq"],
-            &after["pending_migrations"]
-        ),
-        (&after["available_version"], &json!(true), &json!([]))
-    );
-    let verified = done(&database, &["db", "verify"]).await?;
-    assert_eq!(verified.stdout.trim(), "every invariant holds");
-
-    let old = releases::database_of("0.1.0").await?;
-    let upgraded = json_of(&old, &["db", "upgrade"]).await?;
-    assert_eq!(
-        upgraded,
-        json!({"from_version": "0.1.0", "version": after["installed_version"]})
-    );
-    let again = done(&old, &["db", "upgrade"]).await?;
-    assert!(again.stdout.contains("up to date"), "{}", again.stdout);
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_broken_invariant_is_exit_code_1() -> anyhow::Result<()> {
-    let database = TestDatabase::new().await?;
-    let task_uuid = failed(&database, 0).await?.to_string();
-    sqlx::query("update tasker.tasks set failed = 7")
-        .execute(database.pool())
-        .await?;
-    let run = refused(&database, &["db", "verify", "--task", &task_uuid], 1).await?;
-    assert!(run.stdout.contains("INVARIANT"), "{}", run.stdout);
     Ok(())
 }
 
