@@ -49,6 +49,16 @@ create table tasker.namespace_grants (
 comment on table tasker.namespace_grants is
   'What roles may do in which namespace, * for all of them. By name, so that the grants mean the same in another cluster, whatever the order in which roles are made there.';
 
+-- Both updates of a step find room on its page, also while an old snapshot is held.
+do $steps$
+declare
+  v_partition regclass;
+begin
+  for v_partition in select i.inhrelid::pg_catalog.regclass from pg_catalog.pg_inherits i where i.inhparent = 'tasker.steps'::pg_catalog.regclass loop
+    execute pg_catalog.format('alter table %s set (fillfactor = 35)', v_partition);
+  end loop;
+end
+$steps$;
 alter table tasker.steps add column instances integer, add column opened integer, add column undoes uuid, add column followed_by integer;
 comment on table tasker.steps is 'One row a step; its key names its task and its number within the task. paused_at is its task''s, so that whoever has locked a step knows of the pause. '
   'instances is how many were made of it, and opened how many of those were let go. '
@@ -526,6 +536,13 @@ CREATE OR REPLACE FUNCTION tasker._act_for(role text)
  LANGUAGE c
 AS 'MODULE_PATHNAME', $function$_act_for_wrapper$function$;
 revoke all on function tasker._act_for(text) from public;
+
+CREATE OR REPLACE FUNCTION tasker._announce_events()
+ RETURNS void
+ LANGUAGE c
+ STRICT
+AS 'MODULE_PATHNAME', $function$_announce_events_wrapper$function$;
+revoke all on function tasker._announce_events() from public;
 
 CREATE OR REPLACE FUNCTION tasker._author()
  RETURNS text
@@ -1502,6 +1519,42 @@ $function$;
 comment on function tasker._explain_waits(uuid,timestamp with time zone) is 'What the steps of a task wait for inside the engine, and until when.';
 revoke all on function tasker._explain_waits(uuid,timestamp with time zone) from public;
 
+CREATE OR REPLACE FUNCTION tasker._export_leaving(p_suffix text, p_starts_on date, p_ends_on date, p_now timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_function text;
+  v_table record;
+begin
+  if tasker._export_function() is null then
+    return;
+  end if;
+  select format('%I.%I', n.nspname, p.proname) into v_function
+  from pg_proc p
+  join pg_namespace n on n.oid = p.pronamespace
+  where p.oid = to_regprocedure(tasker._export_function() || '(regclass, timestamptz, timestamptz)');
+  if v_function is null then
+    perform tasker._raise('55000', format('tasker.export_function names no function %s(regclass, timestamptz, timestamptz)', tasker._export_function()));
+  end if;
+  for v_table in
+    select t.key, format('%s_%s_leaving', t.name, p_suffix) as view, t.name || case when t.is_partitioned then '_' || p_suffix else '' end as source
+    from (values ('tasks', 'task_uuid', true), ('steps', 'step_uuid', true), ('task_transitions', 'task_uuid', true), ('step_transitions', 'step_uuid', true),
+      ('dead_letters', 'task_uuid', true), ('signals', 'task_uuid', false), ('child_tasks', 'task_uuid', false)) t(name, key, is_partitioned)
+  loop
+    execute format('create view tasker.%1$I as
+      select o.* from tasker.%2$I o
+      where o.%3$I >= %4$L and o.%3$I < %5$L
+        and exists (select from tasker._tasks_by_retention(%6$L, %7$L, %8$L, true) l where l.task_uuid = tasker._task_of(o.%3$I))',
+      v_table.view, v_table.source, v_table.key, tasker._partition_bound(p_starts_on), tasker._partition_bound(p_ends_on), p_suffix, p_ends_on, p_now);
+    execute format('select %s($1, $2, $3)', v_function)
+    using format('tasker.%I', v_table.view)::regclass, p_starts_on::timestamp at time zone 'UTC', p_ends_on::timestamp at time zone 'UTC';
+    execute format('drop view tasker.%I', v_table.view);
+  end loop;
+end
+$function$;
+
 CREATE OR REPLACE FUNCTION tasker._filtered_tasks(p_filter jsonb, p_after uuid, p_limit integer)
  RETURNS uuid[]
  LANGUAGE plpgsql
@@ -1891,6 +1944,13 @@ CREATE OR REPLACE FUNCTION tasker._histogram(microseconds bigint[])
 AS 'MODULE_PATHNAME', $function$_histogram_wrapper$function$;
 revoke all on function tasker._histogram(bigint[]) from public;
 
+CREATE OR REPLACE FUNCTION tasker._instance_number(template_id integer, number integer, instance integer)
+ RETURNS integer
+ LANGUAGE c
+ STABLE STRICT
+AS 'MODULE_PATHNAME', $function$_instance_number_wrapper$function$;
+revoke all on function tasker._instance_number(integer,integer,integer) from public;
+
 CREATE OR REPLACE FUNCTION tasker._instance_of(template_id integer, number integer)
  RETURNS integer
  LANGUAGE c
@@ -2105,6 +2165,38 @@ AS $function$
 $function$;
 comment on function tasker._last_drawn_seq() is 'The last number that was drawn for a history row; on a standby it may be up to 32 too high.';
 revoke all on function tasker._last_drawn_seq() from public;
+
+CREATE OR REPLACE FUNCTION tasker._left_over_instances(p_task_uuid uuid, p_template_id integer)
+ RETURNS TABLE(step_uuid uuid)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  return query
+    with recursive found as (
+      select g.number as definition_number, i.instance, s.step_uuid
+      from unnest(tasker._many_steps(p_template_id)) g(number)
+      cross join lateral (
+        select coalesce(s.instances, 0) + 1 as instance from tasker.steps s where s.step_uuid = tasker._step_uuid(p_task_uuid, g.number)
+      ) i
+      cross join lateral (
+        select s.step_uuid from tasker.steps s
+        where s.step_uuid = tasker._step_uuid(p_task_uuid, tasker._instance_number(p_template_id, g.number, i.instance)) and s.state = 'pending'
+      ) s
+      union all
+      select f.definition_number, f.instance + 1, s.step_uuid
+      from found f
+      cross join lateral (
+        select s.step_uuid from tasker.steps s
+        where s.step_uuid = tasker._step_uuid(p_task_uuid, tasker._instance_number(p_template_id, f.definition_number, f.instance + 1)) and s.state = 'pending'
+      ) s
+    )
+    select f.step_uuid from found f;
+end
+$function$;
+comment on function tasker._left_over_instances(uuid,integer) is 'The pending rows of a task that are instances a rerun did not ask for.';
+revoke all on function tasker._left_over_instances(uuid,integer) from public;
 
 CREATE OR REPLACE FUNCTION tasker._let_leave(p_suffix text, p_starts_on date, p_ends_on date, p_now timestamp with time zone, OUT dropped boolean, OUT is_kept boolean)
  RETURNS record
@@ -2479,6 +2571,13 @@ $function$;
 comment on function tasker._make_sql_index(text) is 'Makes the index of a queue by which messages of SQL functions are found, where it is missing.';
 revoke all on function tasker._make_sql_index(text) from public;
 
+CREATE OR REPLACE FUNCTION tasker._many_steps(template_id integer)
+ RETURNS integer[]
+ LANGUAGE c
+ STABLE STRICT
+AS 'MODULE_PATHNAME', $function$_many_steps_wrapper$function$;
+revoke all on function tasker._many_steps(integer) from public;
+
 CREATE OR REPLACE FUNCTION tasker._max_depth()
  RETURNS integer
  LANGUAGE c
@@ -2687,7 +2786,7 @@ AS $function$
   values
     -- An index on what changes in a task or a step would make each change write every index anew.
     ('tasks', 'task_uuid', 'fillfactor = 70', '{}'::text[]),
-    ('steps', 'step_uuid', 'fillfactor = 45', '{}'),
+    ('steps', 'step_uuid', 'fillfactor = 35', '{}'),
     -- task_history; list_events
     ('task_transitions', null, 'fillfactor = 100', array['create index %1$I on tasker.%2$I (task_uuid)',
       'create index %1$I on tasker.%2$I using brin (seq) with (pages_per_range = 32, autosummarize = on); '
@@ -4788,17 +4887,11 @@ begin
     -- What undid a step before a rerun.
     select s.step_uuid
     from tasker.steps s
-    where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid) and s.state = 'pending' and s.undoes is not null
+    where tasker._has_compensations(p_template_id) and s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid)
+      and s.state = 'pending' and s.undoes is not null
       and not exists (select from tasker.tasks t where t.task_uuid = p_task_uuid and t.compensates is not null)
     union all
-    select s.step_uuid
-    from (
-      select s.step_uuid, tasker._number_of(s.step_uuid) as number
-      from tasker.steps s
-      where s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid) and s.state = 'pending'
-    ) s
-    where tasker._instance_of(p_template_id, s.number) > coalesce((
-      select g.instances from tasker.steps g where g.step_uuid = tasker._step_uuid(p_task_uuid, tasker._definition_number(p_template_id, s.number))), 0));
+    select l.step_uuid from tasker._left_over_instances(p_task_uuid, p_template_id) l);
 end
 $function$;
 comment on function tasker._unreal_steps(uuid,integer) is 'The pending rows of a task that are no steps: their decision is still to be made or chose otherwise, or they are instances that a rerun did not ask for.';
@@ -5542,7 +5635,13 @@ begin
   perform tasker._require_lease(extend_leases.lease);
   v_held := tasker._read_held(extend_leases.steps);
   perform s.step_uuid
-  from (select distinct h.step_uuid from unnest(v_held) h where tasker._may(tasker._checked_namespace(h.step_uuid), 'work') order by 1) h
+  from (
+    select h.step_uuid
+    from (select distinct h.step_uuid from unnest(v_held) h where tasker._may(tasker._checked_namespace(h.step_uuid), 'work')) h
+    cross join lateral (select s.template_id from tasker.steps s where s.step_uuid = h.step_uuid) s
+    -- Instances first: whoever has one may wait for the step that stands for it.
+    order by tasker._instance_of(s.template_id, tasker._number_of(h.step_uuid)) is null, h.step_uuid
+  ) h
   cross join lateral (select s.step_uuid from tasker.steps s where s.step_uuid = h.step_uuid for no key update) s;
 
   v_verdicts := array(
