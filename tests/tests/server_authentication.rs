@@ -16,7 +16,13 @@ use tasker_tests::{Program, Server, TestDatabase, eventually};
 const WITHIN: Duration = Duration::from_secs(10);
 
 /// What is open to all, also where callers are asked who they are.
-const OPEN: [&str; 4] = ["/health", "/health/live", "/health/ready", "/metrics"];
+const OPEN: [&str; 5] = [
+    "/health",
+    "/health/detailed",
+    "/health/live",
+    "/health/ready",
+    "/metrics",
+];
 
 struct Operation {
     method: Method,

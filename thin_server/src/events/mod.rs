@@ -40,6 +40,7 @@ pub(crate) struct FollowQuery {
     /// Go on after this cursor, the `id` of an event. The header `Last-Event-ID` goes before it.
     after: Option<String>,
     /// Where to begin without a cursor; `now` when left out.
+    #[param(inline)]
     from: Option<From>,
 }
 
@@ -50,6 +51,7 @@ pub(crate) struct FollowTaskQuery {
     /// Go on after this cursor, the `id` of an event. The header `Last-Event-ID` goes before it.
     after: Option<String>,
     /// Where to begin without a cursor; `oldest` when left out.
+    #[param(inline)]
     from: Option<From>,
 }
 
