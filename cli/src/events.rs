@@ -32,8 +32,8 @@ pub(crate) enum EventCommand {
         #[arg(long, value_name = "CURSOR")]
         after: Option<String>,
         /// Where to begin without a cursor
-        #[arg(long, value_enum, default_value_t = From::Now)]
-        from: From,
+        #[arg(long, value_enum, default_value_t = Beginning::Now)]
+        from: Beginning,
     },
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct EventsOf {
 
 /// Where to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum From {
+pub(crate) enum Beginning {
     /// With the oldest event that is kept
     Oldest,
     /// With what comes
@@ -83,8 +83,8 @@ pub(crate) async fn run(
         EventCommand::Follow { of, after, from } => {
             let after = match (after, from) {
                 (Some(cursor), _) => Some(cursor),
-                (None, From::Now) => Some(client.end_of_events().await?),
-                (None, From::Oldest) => None,
+                (None, Beginning::Now) => Some(client.end_of_events().await?),
+                (None, Beginning::Oldest) => None,
             };
             follow(client, of.filter(), after, output).await
         }

@@ -206,7 +206,7 @@ pub struct EventPage {
 /// Follows the feed: gives each event once, in order, and misses none, whatever commits meanwhile and also while the database is away for a time.
 ///
 /// An event is given when it has settled, which is when no transaction that was writing as it came about is under way any more in any database of the cluster; then within a tenth of a
-/// second while events come, at once after a quiet time, and within two seconds if a notice is lost or not sent (sessions with `tasker.notify` off, a standby, a version that sends none).
+/// second while events come, at once after a quiet time, within half a second while a long transaction keeps it from asking for notices, and within two seconds if a notice is lost or not sent (sessions with `tasker.notify` off, a standby, a version that sends none).
 /// It asks for notices only when nothing has come for half a second, so that whoever writes much sends few.
 pub struct Events {
     listener: Listener,

@@ -41,7 +41,7 @@ pub struct RerunOptions {
     /// Whether the steps that follow `from_step` are run anew as well.
     pub with_descendants: bool,
     /// Takes the place of the task's context.
-    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Object>))]
     pub context: Option<Box<RawValue>>,
 }
 

@@ -53,16 +53,31 @@ const TASK_GRAPH: &str = "select number, name, type, step_uuid, state, created, 
 #[serde(deny_unknown_fields)]
 pub struct NewTask {
     /// The template's name.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(pattern = "^[a-z0-9_]{1,64}$", example = "order_fulfillment")
+    )]
     #[serde(alias = "name")]
     pub template_name: String,
     /// The template's namespace.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(pattern = "^[a-z][a-z0-9_]{0,28}$", example = "shop")
+    )]
     #[serde(default = "default_namespace")]
     pub namespace: String,
     /// The task's input; an empty object when left out.
-    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(value_type = Option<Object>, example = json!({"order_id": "A-1001"}))
+    )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<Box<RawValue>>,
     /// The template's version; the newest when left out.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(min_length = 1, max_length = 16, example = "1.0.0")
+    )]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// The same key with the same request returns the task that exists.

@@ -10,7 +10,7 @@ const MAX_LENGTH: usize = 64;
 const MAX_COUNT: usize = 64;
 
 /// The permissions there are, each with what it allows.
-pub const PERMISSIONS: [(&str, &str); 17] = [
+pub const PERMISSIONS: [(&str, &str); 16] = [
     ("tasks:create", "create tasks"),
     ("tasks:read", "see a task, its graph, history and events"),
     ("tasks:list", "list tasks"),
@@ -25,12 +25,14 @@ pub const PERMISSIONS: [(&str, &str); 17] = [
     ("templates:write", "register and retire templates"),
     ("dlq:read", "see dead letters"),
     ("dlq:update", "open and resolve dead letters"),
-    ("schedules:read", "see schedules"),
     (
         "schedules:write",
         "create, pause, delete and backfill schedules",
     ),
-    ("system:read", "see workers, queues and namespaces"),
+    (
+        "system:read",
+        "see workers, queues, schedules and namespaces",
+    ),
     (
         "system:manage",
         "pause namespaces and change their settings, retire workers",

@@ -5,10 +5,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
+use chrono::{TimeDelta, Utc};
 use serde_json::{Value, json};
-use tasker_client::tokens::jwks_of;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tasker_client::tokens::{Expected, NewToken, SigningKey, jwks_of};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::command::ctl_on;
 use crate::database::TestDatabase;
@@ -98,6 +103,27 @@ impl TokenPair {
         Ok(run.stdout.trim().to_owned())
     }
 
+    /// A token of all permissions that expired some seconds ago.
+    pub fn expired_token(&self, seconds: i64) -> anyhow::Result<String> {
+        let pem = std::fs::read(&self.private_key)?;
+        let key = SigningKey::from_pem(&pem, Some(self.name.clone()))?;
+        let expires_at = Utc::now() - TimeDelta::seconds(seconds);
+        let new = NewToken {
+            subject: "alice".to_owned(),
+            permissions: vec!["*".to_owned()],
+            namespaces: None,
+            issued_at: expires_at - TimeDelta::seconds(60),
+            expires_at,
+        };
+        let expected = Expected {
+            issuer: ISSUER.to_owned(),
+            audience: AUDIENCE.to_owned(),
+            permissions_claim: "permissions".to_owned(),
+            namespaces_claim: "namespaces".to_owned(),
+        };
+        Ok(key.sign(&new, &expected)?)
+    }
+
     /// The set of its public key.
     pub fn jwks(&self) -> anyhow::Result<Value> {
         Ok(jwks_of(&std::fs::read(&self.public_key)?, &self.name)?)
@@ -110,7 +136,7 @@ pub fn token_flags() -> [&'static str; 4] {
     ["--jwt-issuer", ISSUER, "--jwt-audience", AUDIENCE]
 }
 
-/// An address that shows a set of keys over HTTP, while this value lives.
+/// An address that shows a set of keys, while this value lives.
 #[derive(Debug)]
 pub struct KeyServer {
     /// Where it is.
@@ -121,10 +147,30 @@ pub struct KeyServer {
 }
 
 impl KeyServer {
-    /// Starts it with the keys of some pairs.
+    /// Starts it with the keys of some pairs, over HTTP.
     pub async fn start(pairs: &[&TokenPair]) -> anyhow::Result<Self> {
+        Self::start_with(pairs, None).await
+    }
+
+    /// The same over HTTPS.
+    pub async fn start_tls(
+        pairs: &[&TokenPair],
+        certificate: &Certificate,
+    ) -> anyhow::Result<Self> {
+        let chain = CertificateDer::pem_file_iter(certificate.file())?;
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(
+                chain.collect::<Result<_, _>>()?,
+                PrivateKeyDer::from_pem_file(certificate.key_file())?,
+            )?;
+        Self::start_with(pairs, Some(TlsAcceptor::from(Arc::new(config)))).await
+    }
+
+    async fn start_with(pairs: &[&TokenPair], tls: Option<TlsAcceptor>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}/keys", listener.local_addr()?);
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}/keys", listener.local_addr()?);
         let shown = Arc::new(Mutex::new(set_of(pairs)?));
         let asked = Arc::new(AtomicUsize::new(0));
         let (document, count) = (Arc::clone(&shown), Arc::clone(&asked));
@@ -135,8 +181,14 @@ impl KeyServer {
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .clone();
-                // A caller that goes away is none of the others' affair.
-                let _ = answer(stream, &text).await;
+                // A caller that goes away, or trusts no such certificate, is none of the others' affair.
+                let _ = match &tls {
+                    None => answer(stream, &text).await,
+                    Some(tls) => match tls.accept(stream).await {
+                        Ok(stream) => answer(stream, &text).await,
+                        Err(error) => Err(error.into()),
+                    },
+                };
             }
         });
         Ok(Self {
@@ -175,7 +227,7 @@ fn set_of(pairs: &[&TokenPair]) -> anyhow::Result<String> {
     Ok(json!({ "keys": keys }).to_string())
 }
 
-async fn answer(mut stream: TcpStream, text: &str) -> anyhow::Result<()> {
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, text: &str) -> anyhow::Result<()> {
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         let byte = stream.read_u8().await?;
@@ -186,6 +238,7 @@ async fn answer(mut stream: TcpStream, text: &str) -> anyhow::Result<()> {
         text.len()
     );
     stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await?;
     Ok(())
 }
 

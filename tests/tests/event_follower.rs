@@ -6,6 +6,7 @@ use serde_json::json;
 use sqlx::{Connection, Executor, PgConnection};
 use tasker_client::{Client, ConnectOptions, EventFilter, EventSpan, Events};
 use tasker_tests::following::new_task;
+use tasker_tests::releases::database_of;
 use tasker_tests::{OwnCluster, eventually};
 
 const WITHIN: Duration = Duration::from_secs(30);
@@ -201,5 +202,36 @@ async fn one_reader_takes_over_where_another_is() -> anyhow::Result<()> {
     .await?;
     let rest = all(cursor.as_deref(), None).await?;
     assert_eq!(had + rest.len(), total);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_standby_is_followed_though_nobody_can_listen_there() -> anyhow::Result<()> {
+    let stage = Stage::new().await?;
+    let standby = stage.own.standby().await?;
+    let reader = Client::connect(&standby.url(), ConnectOptions::default()).await?;
+    let mut events = reader.events(EventFilter::default(), None);
+    stage.create("default").await?;
+    take(&mut events, EVENTS_OF_A_TASK).await?;
+    stage.create("shop").await?;
+    let taken = take(&mut events, EVENTS_OF_A_TASK).await?;
+    assert!(taken.iter().all(|event| event.starts_with("shop")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_database_of_a_version_without_notices_is_followed_by_looking() -> anyhow::Result<()> {
+    let database = database_of("0.1.0").await?;
+    let client = database.client();
+    sqlx::query("select tasker.register_template($1::text)")
+        .bind(TEMPLATES[0])
+        .execute(client.pool())
+        .await?;
+    let mut events = client.events(EventFilter::default(), None);
+    let task = new_task("default", "one", &json!({}))?;
+    for _ in 0..2 {
+        client.create_task(&task).await?;
+        take(&mut events, EVENTS_OF_A_TASK).await?;
+    }
     Ok(())
 }

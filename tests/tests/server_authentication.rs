@@ -133,11 +133,11 @@ async fn every_operation_asks_for_its_permission() -> anyhow::Result<()> {
         assert_eq!(code_of(refused).await?, "permission_missing", "{what}");
 
         let having = api_key(&database, &format!("h_{name}"), &[permission], None).await?;
-        let served = operation.call(&server, Some(&having)).await?;
+        let allowed = operation.call(&server, Some(&having)).await?;
         assert!(
-            ![401, 403, 500].contains(&served.status().as_u16()),
+            ![401, 403, 500].contains(&allowed.status().as_u16()),
             "{what}: {}",
-            served.status()
+            allowed.status()
         );
     }
     let asked: BTreeSet<&str> = operations
@@ -146,6 +146,24 @@ async fn every_operation_asks_for_its_permission() -> anyhow::Result<()> {
         .collect();
     assert!(asked.contains("tasks:create") && asked.len() > 5);
     Ok(())
+}
+
+#[test]
+fn the_page_says_what_each_permission_allows() {
+    let page = include_str!("../../docs/operations/security.md");
+    for (permission, allows) in PERMISSIONS {
+        let row = format!("| `{permission}` | {allows} |");
+        assert!(page.contains(&row), "not in the page: {row}");
+    }
+    let rows = page
+        .lines()
+        .filter(|line| line.starts_with("| `") && line.contains(':'));
+    let listed = rows.filter(|row| {
+        PERMISSIONS
+            .iter()
+            .any(|(name, _)| row.contains(&format!("`{name}`")))
+    });
+    assert_eq!(listed.count(), PERMISSIONS.len());
 }
 
 #[tokio::test]

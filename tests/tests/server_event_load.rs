@@ -211,12 +211,11 @@ async fn all_of(
 ) -> anyhow::Result<Vec<Message>> {
     let mut events: Vec<Message> = Vec::new();
     while events.len() < count {
-        match stream.event().await? {
-            Some(event) => events.push(event),
-            None => {
-                let last = events.last().and_then(|event| event.id.as_deref());
-                stream = EventStream::follow(server, "/v1/events", last).await?;
-            }
+        if let Some(event) = stream.event().await? {
+            events.push(event);
+        } else {
+            let last = events.last().and_then(|event| event.id.as_deref());
+            stream = EventStream::follow(server, "/v1/events", last).await?;
         }
     }
     Ok(events)

@@ -167,6 +167,8 @@ async fn a_bulk_job_that_cannot_be_is_refused() -> anyhow::Result<()> {
     for bad in [
         json!({"action": "cancel"}),
         json!({"filter": {}, "action": "explode"}),
+        json!({"filter": [], "action": "cancel"}),
+        json!({"filter": [null, "payment"], "action": "cancel"}),
         json!({"filter": {"colour": "red"}, "action": "cancel"}),
         json!({"filter": {"context_contains": [1]}, "action": "cancel"}),
         json!({"filter": {"created_after": "yesterday"}, "action": "cancel"}),

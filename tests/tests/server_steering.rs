@@ -70,6 +70,7 @@ async fn a_batch_is_created_whole_or_not_at_all() -> anyhow::Result<()> {
         json!({}),
         json!({"requests": [{"template_name": "payment", "colour": "red"}]}),
         json!({"requests": [two], "more": 1}),
+        json!({"requests": [["payment"]]}),
         json!({"requests": [{"template_name": "payment", "priority": 1000}]}),
     ] {
         let refused = server.post("/v1/tasks/batch", &bad).await?;

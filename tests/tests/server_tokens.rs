@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::Context;
 use reqwest::Method;
 use serde_json::json;
-use tasker_tests::credentials::{KeyServer, TokenPair, token_flags};
+use tasker_tests::credentials::{Certificate, KeyServer, TokenPair, token_flags};
 use tasker_tests::http::{Answer, answer};
+use tasker_tests::releases::{database_of, last_released};
 use tasker_tests::{Server, TestDatabase, eventually};
 
 /// Longer than the pause between two reads of the keys.
@@ -88,10 +89,22 @@ async fn tokens_that_do_not_count_are_refused() -> anyhow::Result<()> {
             "{wrong}"
         );
     }
-    // An expired one is in the unit tests of what is read, which have a clock of their own; what is shown of it is here.
-    let shown = with_token(&server, &with("--audience", "other").await?).await?;
-    let message = shown.body["error"]["message"].as_str().unwrap_or_default();
-    assert!(message.contains("aud"), "{message}");
+    // Clocks may differ by half a minute.
+    assert_eq!(
+        with_token(&server, &pair.expired_token(5)?).await?.status,
+        200
+    );
+    for (said, token) in [
+        ("has expired", pair.expired_token(60)?),
+        ("aud", with("--audience", "other").await?),
+    ] {
+        let refused = with_token(&server, &token).await?;
+        let message = refused.body["error"]["message"].as_str();
+        assert!(
+            message.is_some_and(|message| message.contains(said)),
+            "{refused:?}"
+        );
+    }
     Ok(())
 }
 
@@ -124,6 +137,19 @@ async fn namespaces_of_a_token_limit_it() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// It couldn't keep a caller to anything.
+#[tokio::test]
+async fn an_extension_that_knows_no_callers_serves_none() -> anyhow::Result<()> {
+    let database = database_of(&last_released()?).await?;
+    let pair = TokenPair::elliptic("e")?;
+    let key = pair.public_key.display().to_string();
+    let server = start(&database, &["--jwt-public-key", &key]).await?;
+    let token = pair.token(&["-p", "*", "-n", "shop"]).await?;
+    let templates = server.request(Method::GET, "/v1/templates");
+    assert_eq!(answer(templates.bearer_auth(token)).await?.status, 503);
+    Ok(())
+}
+
 #[tokio::test]
 async fn keys_that_change_at_their_address_are_followed() -> anyhow::Result<()> {
     let database = TestDatabase::new().await?;
@@ -149,6 +175,25 @@ async fn keys_that_change_at_their_address_are_followed() -> anyhow::Result<()> 
     })
     .await?;
     assert_eq!(with_token(&server, &new).await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn keys_are_read_over_https_from_who_is_trusted() -> anyhow::Result<()> {
+    let database = TestDatabase::new().await?;
+    let pair = TokenPair::elliptic("a")?;
+    let certificate = Certificate::new()?;
+    let keys = KeyServer::start_tls(&[&pair], &certificate).await?;
+    let token = pair.token(&["--permission", "*"]).await?;
+    let authority = certificate.file().display().to_string();
+    let trusting = start(
+        &database,
+        &["--jwks-url", &keys.url, "--jwks-ca", &authority],
+    )
+    .await?;
+    assert_eq!(with_token(&trusting, &token).await?.status, 200);
+    let strange = start(&database, &["--jwks-url", &keys.url]).await?;
+    assert_eq!(with_token(&strange, &token).await?.status, 503);
     Ok(())
 }
 

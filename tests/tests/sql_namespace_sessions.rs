@@ -185,6 +185,15 @@ async fn the_feed_of_events_leaves_out_closed_namespaces() -> anyhow::Result<()>
             .await?,
         0
     );
+    // A session that serves a caller sees no more, whatever its role may.
+    session
+        .execute(sqlx::raw_sql(
+            "reset session authorization; reset tasker.check_namespaces; select tasker.serve_caller('k', '{mine}')",
+        ))
+        .await?;
+    let all = "select count(*) from tasker.list_events(\"limit\" => 1000)";
+    let limited: i64 = sqlx::query_scalar(all).fetch_one(&mut session).await?;
+    assert_eq!(limited, of_mine);
     Ok(())
 }
 

@@ -159,6 +159,26 @@ async fn nothing_beyond_the_limit_is_left_to_maintenance() -> anyhow::Result<()>
     Ok(())
 }
 
+/// A SQL function runs as the role, in a session that knows of no limit.
+#[tokio::test]
+async fn a_limited_session_registers_no_sql_steps() -> anyhow::Result<()> {
+    let (mut sql, ..) = prepared().await?;
+    sql.run(
+        "create function public.f(context jsonb, inputs jsonb, dependency_results jsonb) returns jsonb language sql as 'select context';
+         create role tenant; grant tasker_admin to tenant; set local role tenant",
+    )
+    .await?;
+    let step = "{name: a, handler: {callable: sql:public.f}}";
+    let register = format!(
+        "select tasker.register_template('{}'::text)",
+        template("calls", "mine", step)
+    );
+    let refused = sql.refused(&register).await?;
+    assert_eq!(refused.code, "42501", "{}", refused.message);
+    serve(&mut sql, "'key k'").await?;
+    sql.run(&register).await
+}
+
 #[tokio::test]
 async fn a_limited_session_has_nothing_to_do_with_keys_and_grants() -> anyhow::Result<()> {
     let (mut sql, ..) = prepared().await?;

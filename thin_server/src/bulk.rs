@@ -11,6 +11,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::extract::{JsonBody, PathParameters, QueryParameters};
+use crate::object;
 use crate::openapi::Refusals;
 use crate::page::{self, Page};
 use crate::problem::Problem;
@@ -21,6 +22,7 @@ use crate::routes::AppState;
 #[serde(deny_unknown_fields)]
 pub(crate) struct BulkRequest {
     /// Which tasks; an empty object for all of them.
+    #[serde(deserialize_with = "object::object")]
     filter: BulkFilter,
     /// What is done to each.
     action: BulkAction,

@@ -8,7 +8,7 @@
 //! | `tasks`, `steering`, `signals`, `bulk`, `steps`, `templates`, `dead_letters`, `analytics`, `workers`, `schedules`, `namespaces`, `health`, `config` | the handlers |
 //! | `events` | the feed of events for thousands of listeners |
 //! | `metrics` | what is counted and measured |
-//! | `extract`, `problem` | requests read, errors answered, in one shape |
+//! | `extract`, `object`, `problem` | requests read, errors answered, in one shape |
 //! | `auth` | who calls, and what they may do |
 //! | `tls` | certificates |
 //! | `openapi` | the document made from the handlers, and the page to try it |
@@ -28,6 +28,7 @@ mod limits;
 mod maintenance;
 mod metrics;
 mod namespaces;
+mod object;
 mod openapi;
 mod page;
 mod problem;

@@ -70,20 +70,14 @@ pub(crate) fn app(
         .routes(routes!(health::live))
         .routes(routes!(health::detailed))
         .routes(routes!(metrics::metrics))
-        .layer(from_fn(auth::for_itself));
-    let (mut api, mut streams) = (api(), events::routes());
-    let is_guarded = authentication.is_some();
-    if let Some(authentication) = authentication {
-        let both = api.clone().merge(streams.clone());
-        let gate = Gate::new(authentication, both.get_openapi());
-        api = api.layer(from_fn_with_state(gate.clone(), auth::guard));
-        streams = streams.layer(from_fn_with_state(gate, auth::guard));
-    }
-    let (router, mut document) = open
-        .merge(streams)
-        .merge(api.layer(from_fn_with_state(limits, limits::guard)))
+        .merge(events::routes());
+    let (mut router, mut document) = open
+        .merge(api().layer(from_fn_with_state(limits, limits::guard)))
         .split_for_parts();
-    if is_guarded {
+    // Around all that is in the document, so that no path is forgotten.
+    if let Some(authentication) = authentication {
+        let gate = Gate::new(authentication, &document);
+        router = router.layer(from_fn_with_state(gate, auth::guard));
         auth::describe(&mut document);
     }
     env!("CARGO_PKG_VERSION").clone_into(&mut document.info.version);

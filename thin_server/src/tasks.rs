@@ -14,6 +14,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::extract::{JsonBody, PathParameters, QueryParameters};
+use crate::object;
 use crate::openapi::Refusals;
 use crate::page::{self, Page};
 use crate::problem::Problem;
@@ -57,6 +58,7 @@ pub(crate) struct CancelQuery {
 #[serde(deny_unknown_fields)]
 pub(crate) struct BatchRequest {
     /// What each is to be.
+    #[serde(deserialize_with = "object::objects")]
     requests: Vec<NewTask>,
 }
 

@@ -51,10 +51,13 @@ pub(super) async fn cancel(
         compensate: options.compensate,
     };
     let cancelled = client.cancel_task_with(task_uuid, how).await?;
-    let outcome = match (cancelled, options.compensate) {
-        (true, true) => "cancelled; what it did is undone",
-        (true, false) => "cancelled",
-        (false, _) => "cancelled before",
+    // What is undone takes its time.
+    let is_undone =
+        options.compensate && cancelled && client.get_task(task_uuid).await?.finished_at.is_none();
+    let outcome = match cancelled {
+        true if is_undone => "will be cancelled: first what it did is undone",
+        true => "cancelled",
+        false => "cancelled before",
     };
     let answer = Cancelled {
         task_uuid,

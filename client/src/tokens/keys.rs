@@ -142,15 +142,12 @@ impl std::fmt::Debug for SigningKey {
 impl SigningKey {
     /// The private key of a PEM file (PKCS#8, or PKCS#1 for RSA), and the name that its tokens give it.
     pub fn from_pem(pem: &[u8], name: Option<String>) -> Result<Self, TokenError> {
-        let (algorithm, key) = match EncodingKey::from_ec_pem(pem) {
-            Ok(key) => (Algorithm::ES256, key),
-            Err(_) => {
-                let key = EncodingKey::from_rsa_pem(pem);
-                (
-                    Algorithm::RS256,
-                    key.map_err(|_| no_key("private key in PEM (PKCS#8)"))?,
-                )
-            }
+        let (algorithm, key) = if let Ok(key) = EncodingKey::from_ec_pem(pem) {
+            (Algorithm::ES256, key)
+        } else {
+            let key = EncodingKey::from_rsa_pem(pem);
+            let key = key.map_err(|_| no_key("private key in PEM (PKCS#8)"))?;
+            (Algorithm::RS256, key)
         };
         Ok(Self {
             algorithm,

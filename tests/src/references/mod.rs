@@ -31,10 +31,7 @@ pub fn compare(name: &str, expected: &str) -> anyhow::Result<()> {
         found == expected,
         "docs/reference/{name}.md isn't what the code says, from line {}: \
          TASKER_WRITE_REFERENCES=1 cargo test -p tasker-tests --test references",
-        differs.map_or_else(
-            || found.lines().count().min(expected.lines().count()),
-            |line| line
-        ) + 1
+        differs.unwrap_or_else(|| found.lines().count().min(expected.lines().count())) + 1
     );
     Ok(())
 }

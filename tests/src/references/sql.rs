@@ -19,8 +19,8 @@ struct Function {
 struct Column {
     type_name: String,
     about: Option<String>,
-    column_name: String,
-    column_type: String,
+    field: String,
+    kind: String,
 }
 
 const FUNCTIONS: &str = "select p.proname::text as name, pg_get_function_arguments(p.oid) as arguments, pg_get_function_result(p.oid) as result, \
@@ -29,8 +29,8 @@ const FUNCTIONS: &str = "select p.proname::text as name, pg_get_function_argumen
         where has_function_privilege('tasker_' || r.name, p.oid, 'execute') order by r.ordinal) as callers \
     from pg_proc p where p.pronamespace = 'tasker'::regnamespace and p.prokind = 'f' and p.proname !~ '^_' order by p.proname collate \"C\", 2";
 
-const COLUMNS: &str = "select t.typname::text as type_name, obj_description(t.oid, 'pg_type') as about, a.attname::text as column_name, \
-      format_type(a.atttypid, a.atttypmod) as column_type \
+const COLUMNS: &str = "select t.typname::text as type_name, obj_description(t.oid, 'pg_type') as about, a.attname::text as field, \
+      format_type(a.atttypid, a.atttypmod) as kind \
     from pg_type t join pg_class c on c.oid = t.typrelid and c.relkind = 'c' join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped \
     where t.typnamespace = 'tasker'::regnamespace and t.typname !~ '^_' order by t.typname collate \"C\", a.attnum";
 
@@ -76,12 +76,7 @@ pub async fn sql(session: &mut PgConnection) -> anyhow::Result<String> {
             )?;
             last = &column.type_name;
         }
-        writeln!(
-            page,
-            "| `{}` | {} |",
-            column.column_name,
-            cell(&column.column_type)
-        )?;
+        writeln!(page, "| `{}` | {} |", column.field, cell(&column.kind))?;
     }
     Ok(page)
 }

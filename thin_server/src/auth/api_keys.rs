@@ -20,11 +20,14 @@ const MOST_REMEMBERED: usize = 10_000;
 /// The hash of a key: what is remembered, and sent, is never the key.
 type Hash = [u8; 32];
 
+/// What is no key.
+#[derive(Debug, Clone, Copy)]
+struct NoKey;
+
 #[derive(Debug)]
 struct Answer {
     at: Instant,
-    /// Nothing for what is no key.
-    key: Option<ApiKey>,
+    key: Result<ApiKey, NoKey>,
 }
 
 #[derive(Debug)]
@@ -53,7 +56,7 @@ impl ApiKeys {
             Some(known) => known,
             None => self.ask(hash).await?,
         };
-        let key = known.ok_or_else(unknown)?;
+        let key = known.map_err(|NoKey| unknown())?;
         let is_over = key.expires_at.is_some_and(|at| at <= Utc::now());
         match (key.problem.as_deref(), is_over) {
             (Some("revoked"), _) => Err(refused(format!("the key {} is revoked", key.name))),
@@ -66,14 +69,14 @@ impl ApiKeys {
         }
     }
 
-    async fn ask(&self, hash: Hash) -> Result<Option<ApiKey>, Problem> {
+    async fn ask(&self, hash: Hash) -> Result<Result<ApiKey, NoKey>, Problem> {
         let mut digits = String::with_capacity(64);
         for byte in hash {
             let _ = write!(digits, "{byte:02x}");
         }
         let at = Instant::now();
         let asked = Acting::for_itself().scope(self.client.check_api_key(&digits));
-        let key = asked.await?;
+        let key = asked.await?.ok_or(NoKey);
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if answers.len() >= MOST_REMEMBERED {
             answers.retain(|_, answer| answer.at.elapsed() < self.remembered_for);
@@ -86,7 +89,7 @@ impl ApiKeys {
         Ok(key)
     }
 
-    fn remembered(&self, hash: &Hash) -> Option<Option<ApiKey>> {
+    fn remembered(&self, hash: &Hash) -> Option<Result<ApiKey, NoKey>> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = answers.get(hash)?;
         (answer.at.elapsed() < self.remembered_for).then(|| answer.key.clone())

@@ -83,7 +83,10 @@ impl Jwks {
             return;
         }
         *tried = Some(Instant::now());
-        match self.fetch().await {
+        let fetched = self.fetch().await;
+        // A read that takes long is a pause too: those who wait for it don't each begin another one.
+        *tried = Some(Instant::now());
+        match fetched {
             Ok(keys) => {
                 let read = Read {
                     keys: Arc::new(keys),

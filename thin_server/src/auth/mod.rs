@@ -98,7 +98,7 @@ impl Gate {
     }
 }
 
-/// Lets through who may, and makes their calls theirs.
+/// Lets through who may, and makes their calls theirs. What is open to all is the server's own to ask.
 pub(crate) async fn guard(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>();
     let needed = path.and_then(|path| gate.permissions.needed(request.method(), path.as_str()));
@@ -120,11 +120,6 @@ pub(crate) async fn guard(State(gate): State<Gate>, mut request: Request, next: 
     let acting = caller.acting();
     request.extensions_mut().insert(caller);
     acting.scope(next.run(request)).await
-}
-
-/// What is open to all is asked of the database by the server for itself.
-pub(crate) async fn for_itself(request: Request, next: Next) -> Response {
-    Acting::for_itself().scope(next.run(request)).await
 }
 
 /// Says in the document how callers show who they are.

@@ -10,7 +10,7 @@ use crate::problem::Problem;
 #[derive(Debug)]
 enum Keys {
     Fixed(TokenKeys),
-    At(Jwks),
+    At(Box<Jwks>),
 }
 
 #[derive(Debug)]
@@ -27,11 +27,11 @@ impl Tokens {
         };
         let keys = match (options.public_key()?, &options.jwks_url) {
             (Some(key), _) => Keys::Fixed(key),
-            (None, Some(url)) => Keys::At(Jwks::new(
+            (None, Some(url)) => Keys::At(Box::new(Jwks::new(
                 url,
                 options.jwks_ca.as_deref(),
                 std::time::Duration::from_secs(options.jwks_refresh_seconds),
-            )?),
+            )?)),
             (None, None) => return Ok(None),
         };
         Ok(Some(Self { keys, expected }))

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
-use tasker_client::{Error, EventFilter, EventSpan};
+use tasker_client::{Error, Event, EventFilter, EventSpan};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use uuid::Uuid;
@@ -188,32 +188,36 @@ impl Listener {
         Ok(count)
     }
 
-    /// Whether its task has come to its end before the cursor that it begins after. Only the feed can tell: the task's row may be ahead of it.
+    /// Whether its task has come to its end before the cursor that it begins after, and nothing has happened to it since, not even what hasn't settled yet.
     async fn has_ended_before(&self) -> Result<bool, Error> {
         let (client, filter) = (self.feed.client(), &self.interest.filter);
         let Some(task_uuid) = filter.task_uuid else {
             return Ok(false);
         };
-        if client.get_task(task_uuid).await?.finished_at.is_none() {
-            return Ok(false);
-        }
-        let (mut after, mut has_ended) = (None::<String>, false);
+        let history = client.task_history(task_uuid).await?;
+        let (mut after, mut last_own) = (None::<String>, None::<Event>);
         loop {
             let span = EventSpan {
                 after: after.as_deref(),
                 until: self.after.as_deref(),
                 limit: Some(PAGE as u32),
             };
-            let events = client.list_events(filter, span).await?;
-            let own = events.iter().rev().find(|event| event.step_uuid.is_none());
-            if let Some(event) = own {
-                has_ended = event.task_end().is_some();
-            }
-            match events.last() {
-                Some(last) if events.len() == PAGE => after = Some(last.cursor.clone()),
-                _ => return Ok(has_ended),
+            let mut events = client.list_events(filter, span).await?;
+            after = events.last().map(|event| event.cursor.clone());
+            let is_end = events.len() < PAGE;
+            events.retain(|event| event.step_uuid.is_none());
+            last_own = events.pop().or(last_own);
+            if is_end {
+                break;
             }
         }
+        let is_last_of_all = last_own.is_some_and(|event| {
+            event.task_end().is_some()
+                && history
+                    .last()
+                    .is_some_and(|row| row.at == event.at && row.event == event.event)
+        });
+        Ok(is_last_of_all)
     }
 
     fn end_if_task_has(&mut self) {

@@ -41,7 +41,7 @@ pub(crate) struct FollowQuery {
     after: Option<String>,
     /// Where to begin without a cursor; `now` when left out.
     #[param(inline)]
-    from: Option<From>,
+    from: Option<Beginning>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -52,13 +52,13 @@ pub(crate) struct FollowTaskQuery {
     after: Option<String>,
     /// Where to begin without a cursor; `oldest` when left out.
     #[param(inline)]
-    from: Option<From>,
+    from: Option<Beginning>,
 }
 
 /// Where to begin.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum From {
+pub(crate) enum Beginning {
     /// With the oldest event that is kept.
     Oldest,
     /// With what comes.
@@ -98,7 +98,7 @@ pub(crate) async fn follow(
     headers: HeaderMap,
     QueryParameters(query): QueryParameters<FollowQuery>,
 ) -> Result<Response, Problem> {
-    let begin = begin(&headers, query.after, query.from.unwrap_or(From::Now))?;
+    let begin = begin(&headers, query.after, query.from.unwrap_or(Beginning::Now))?;
     let filter = EventFilter {
         namespace: query.namespace,
         task_uuid: None,
@@ -134,7 +134,11 @@ pub(crate) async fn follow_task(
     headers: HeaderMap,
     QueryParameters(query): QueryParameters<FollowTaskQuery>,
 ) -> Result<Response, Problem> {
-    let begin = begin(&headers, query.after, query.from.unwrap_or(From::Oldest))?;
+    let begin = begin(
+        &headers,
+        query.after,
+        query.from.unwrap_or(Beginning::Oldest),
+    )?;
     let filter = EventFilter {
         namespace: None,
         task_uuid: Some(task_uuid),
@@ -142,7 +146,7 @@ pub(crate) async fn follow_task(
     stream(&state, caller, filter, begin).await
 }
 
-fn begin(headers: &HeaderMap, after: Option<String>, from: From) -> Result<Begin, Problem> {
+fn begin(headers: &HeaderMap, after: Option<String>, from: Beginning) -> Result<Begin, Problem> {
     let given = match headers.get(LAST_EVENT_ID) {
         None => after,
         Some(id) => match id.to_str() {
@@ -158,8 +162,8 @@ fn begin(headers: &HeaderMap, after: Option<String>, from: From) -> Result<Begin
     };
     Ok(match (given, from) {
         (Some(cursor), _) => Begin::After(cursor),
-        (None, From::Oldest) => Begin::Oldest,
-        (None, From::Now) => Begin::Now,
+        (None, Beginning::Oldest) => Begin::Oldest,
+        (None, Beginning::Now) => Begin::Now,
     })
 }
 
