@@ -9,6 +9,7 @@ use crate::shapes::Shape;
 
 /// Measures Tasker on a PostgreSQL of its own, beside what the machine can do.
 #[derive(Debug, Parser)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(name = "tasker-bench", version)]
 pub(crate) struct Options {
     /// A short run, of some three minutes
