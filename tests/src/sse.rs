@@ -57,11 +57,22 @@ impl EventStream {
         path: &str,
         last_event_id: Option<&str>,
     ) -> anyhow::Result<Self> {
+        let header = last_event_id.map(|id| ("Last-Event-ID", id));
+        Self::open_with(server, path, header.as_slice()).await
+    }
+
+    /// Opens a stream with headers of the caller's.
+    pub async fn open_with(
+        server: &Server,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let address = server.url.trim_start_matches("http://");
         let mut connection = TcpStream::connect(address).await?;
-        let header = last_event_id
-            .map(|id| format!("Last-Event-ID: {id}\r\n"))
-            .unwrap_or_default();
+        let header: String = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
         // 1.0: the body comes as it is, not in chunks.
         let request = format!(
             "GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: text/event-stream\r\n{header}\r\n"
