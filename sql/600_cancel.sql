@@ -153,15 +153,19 @@ comment on function tasker._cancel(uuid, text, timestamptz, text, boolean) is
 create function tasker.cancel_task(task_uuid uuid, reason text default null, compensate boolean default false) returns boolean
 language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
 declare
-  v_state text;
+  v_task record;
 begin
   perform tasker._lock_to_operate(cancel_task.task_uuid);
-  select t.state into v_state from tasker.tasks t where t.task_uuid = cancel_task.task_uuid;
-  if v_state = 'cancelled' then
+  select t.state, t.compensates into v_task from tasker.tasks t where t.task_uuid = cancel_task.task_uuid;
+  if v_task.state = 'cancelled' then
     return false;
-  elsif tasker._next_task_state(v_state, 'cancel') is null then
-    perform tasker._raise('TK010', format('task cannot be cancelled: it is %s', v_state),
-      format('There is no transition from %s by the event cancel.', v_state), 'A task that has ended can be rerun, not cancelled.');
+  elsif tasker._next_task_state(v_task.state, 'cancel') is null then
+    perform tasker._raise('TK010', format('task cannot be cancelled: it is %s', v_task.state),
+      format('There is no transition from %s by the event cancel.', v_task.state), 'A task that has ended can be rerun, not cancelled.');
+  elsif cancel_task.compensate and v_task.compensates is not null then
+    -- It goes on being undone. A caller who lost the answer asks again.
+    update tasker.tasks t set compensates = 'cancelled' where t.task_uuid = cancel_task.task_uuid and t.compensates <> 'cancelled';
+    return found;
   end if;
   perform tasker._cancel(cancel_task.task_uuid, cancel_task.reason, tasker._now(), tasker._author(), coalesce(cancel_task.compensate, false));
   return true;
@@ -169,5 +173,5 @@ end
 $function$;
 comment on function tasker.cancel_task(uuid, text, boolean) is
   'Cancels a task and every step of it that has not ended; workers learn of it when they finish or extend, child tasks are cancelled by maintenance. With compensate, the steps '
-  'that are complete and name a compensation are undone first, the last one first; the task is cancelled when that is done. True when this call cancelled it, false when it was cancelled '
+  'that are complete and name a compensation are undone first, the last one first; the task is cancelled when that is done; one that is being undone already goes on with it. True when this call cancelled it, false when it was cancelled '
   'already. Errors: TK001, TK010 for a task that ended otherwise.';

@@ -99,6 +99,33 @@ end
 $function$;
 comment on function tasker._number_of_step(uuid, integer, text) is 'The number of a step of a task, by its name (TK002).';
 
+create function tasker._rerun_unstarted(p_task_uuid uuid, p_now timestamptz, p_actor text) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_task record;
+begin
+  select t.state, t.namespace_id, t.paused_at, x.steps_count, x.roots_count into v_task
+  from tasker.tasks t
+  join tasker.templates x on x.template_id = t.template_id
+  where t.task_uuid = p_task_uuid;
+  update tasker.tasks t
+  set state = case when v_task.steps_count = 0 then 'complete' when v_task.roots_count = 0 then 'waiting_for_dependencies' else 'steps_in_process' end,
+    running = v_task.roots_count, started_at = p_now, finished_at = case v_task.steps_count when 0 then p_now end, error = null
+  where t.task_uuid = p_task_uuid;
+  insert into tasker.task_transitions (task_uuid, path, at, actor)
+  values (p_task_uuid, tasker._task_path(v_task.state, array['rerun'] || case when v_task.steps_count = 0 then array['all_steps_successful']
+    when v_task.roots_count = 0 then array['no_dependencies_ready'] else array['ready_steps_found', 'steps_enqueued'] end), p_now, p_actor);
+  perform tasker._raise_refused(tasker._start_after_all(p_task_uuid, p_now, p_actor));
+  if v_task.paused_at is not null then
+    perform tasker._mark_steps(p_task_uuid, v_task.namespace_id, v_task.paused_at, p_now);
+  end if;
+  if v_task.steps_count = 0 then
+    perform tasker._note_ends(array[p_task_uuid]);
+  end if;
+end
+$function$;
+comment on function tasker._rerun_unstarted(uuid, timestamptz, text) is 'Starts a task that ended before it had started: it has no steps yet.';
+
 create function tasker.rerun_task(task_uuid uuid, from_step text default null, with_descendants boolean default true, context jsonb default null) returns void
 language plpgsql volatile parallel unsafe security definer set search_path = pg_catalog, pg_temp as $function$
 declare
@@ -111,7 +138,7 @@ begin
     perform tasker._raise('22023', 'with_descendants must be true or false');
   end if;
   perform tasker._lock_to_operate(rerun_task.task_uuid);
-  select t.state, t.template_id into v_task from tasker.tasks t where t.task_uuid = rerun_task.task_uuid;
+  select t.state, t.template_id, t.started_at into v_task from tasker.tasks t where t.task_uuid = rerun_task.task_uuid;
   if tasker._next_task_state(v_task.state, 'rerun') is null then
     perform tasker._raise('TK010', format('task cannot be rerun: it is %s', v_task.state),
       format('There is no transition from %s by the event rerun.', v_task.state), 'Wait for its end, or cancel it.');
@@ -126,11 +153,24 @@ begin
     from tasker.templates x
     where t.task_uuid = rerun_task.task_uuid and x.template_id = t.template_id;
   end if;
+  if v_task.started_at is null then
+    if v_number is not null then
+      perform tasker._raise('TK010', format('step %s can''t be rerun: its task has not started', rerun_task.from_step), null, 'Rerun the whole task.');
+    end if;
+    perform tasker._rerun_unstarted(rerun_task.task_uuid, v_now, v_actor);
+    perform tasker._close_mended(rerun_task.task_uuid, null, 'the task was rerun', v_now, v_actor);
+    return;
+  end if;
   update tasker.tasks t set compensates = null where t.task_uuid = rerun_task.task_uuid and t.compensates is not null;
+  if found then
+    -- The rows stay, for their history; they undo nothing until they are made anew.
+    update tasker.steps s set undoes = null, followed_by = null
+    where s.step_uuid > rerun_task.task_uuid and s.step_uuid <= tasker._last_step_uuid(rerun_task.task_uuid) and s.undoes is not null;
+  end if;
   perform tasker._raise_refused(tasker._rerun_steps(rerun_task.task_uuid, v_number, rerun_task.with_descendants, null, v_now, v_actor));
   perform tasker._close_mended(rerun_task.task_uuid, null, 'the task was rerun', v_now, v_actor);
 end
 $function$;
 comment on function tasker.rerun_task(uuid, text, boolean, jsonb) is
   'Runs a task that has ended, or is blocked by failures, anew in place: from a step on, that step alone, or all of it; the results of other steps are kept. A context given takes '
-  'the place of the task''s own. A cancelled task''s other steps stay cancelled. Errors: TK001, TK002, TK010, TK021, TK022, 22023.';
+  'the place of the task''s own. A cancelled task''s other steps stay cancelled; steps whose compensation has run can''t be left out (TK010). Errors: TK001, TK002, TK010, TK021, TK022, 22023.';

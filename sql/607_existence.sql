@@ -52,8 +52,7 @@ begin
     select s.step_uuid
     from tasker.steps s
     where tasker._has_compensations(p_template_id) and s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid)
-      and s.state = 'pending' and s.undoes is not null
-      and not exists (select from tasker.tasks t where t.task_uuid = p_task_uuid and t.compensates is not null)
+      and s.state = 'pending' and s.undoes is null and tasker._is_compensation(p_template_id, tasker._number_of(s.step_uuid))
     union all
     select l.step_uuid from tasker._left_over_instances(p_task_uuid, p_template_id) l);
 end

@@ -141,8 +141,13 @@ begin
   if found then
     execute format(
       'with taken as (delete from pgmq.%I m where m.message ->> ''event_uuid'' = $1 returning m.enqueued_at, m.message)
-       insert into pgmq.%I (enqueued_at, vt, message) select t.enqueued_at, $2, t.message - ''error'' from taken t', 'a_' || v_queue_name, 'q_' || v_queue_name)
-    using redeliver_domain_event.event_uuid::text, tasker._now();
+       insert into pgmq.%I (enqueued_at, vt, message)
+       select t.enqueued_at, $2, t.message - ''error'' from taken t
+       -- Nobody would take what is for a subscription that has ended.
+       where exists (
+         select from tasker.event_subscriptions s where s.namespace = $3 and s.subscriber = t.message ->> ''subscriber'' and s.pattern = t.message ->> ''pattern'')',
+      'a_' || v_queue_name, 'q_' || v_queue_name)
+    using redeliver_domain_event.event_uuid::text, tasker._now(), v_namespace;
     get diagnostics v_count = row_count;
     update tasker.domain_events d set set_aside = null where d.event_uuid = redeliver_domain_event.event_uuid;
     perform pg_notify(tasker._events_channel(v_namespace), '');

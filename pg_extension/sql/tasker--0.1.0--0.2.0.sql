@@ -4209,6 +4209,13 @@ CREATE OR REPLACE FUNCTION tasker._sql_timeout()
 AS 'MODULE_PATHNAME', $function$_sql_timeout_wrapper$function$;
 revoke all on function tasker._sql_timeout() from public;
 
+CREATE OR REPLACE FUNCTION tasker._start_after_all(task_uuid uuid, now timestamp with time zone, actor text)
+ RETURNS text[]
+ LANGUAGE c
+ STRICT
+AS 'MODULE_PATHNAME', $function$_start_after_all_wrapper$function$;
+revoke all on function tasker._start_after_all(uuid,timestamp with time zone,text) from public;
+
 CREATE OR REPLACE FUNCTION tasker._start_child(p_step_uuid uuid, p_now timestamp with time zone, p_actor text)
  RETURNS void
  LANGUAGE plpgsql
@@ -5334,21 +5341,25 @@ CREATE OR REPLACE FUNCTION tasker.cancel_task(task_uuid uuid, reason text DEFAUL
  SET jit TO 'off'
 AS $function$
 declare
-  v_state text;
+  v_task record;
 begin
   perform tasker._lock_to_operate(cancel_task.task_uuid);
-  select t.state into v_state from tasker.tasks t where t.task_uuid = cancel_task.task_uuid;
-  if v_state = 'cancelled' then
+  select t.state, t.compensates into v_task from tasker.tasks t where t.task_uuid = cancel_task.task_uuid;
+  if v_task.state = 'cancelled' then
     return false;
-  elsif tasker._next_task_state(v_state, 'cancel') is null then
-    perform tasker._raise('TK010', format('task cannot be cancelled: it is %s', v_state),
-      format('There is no transition from %s by the event cancel.', v_state), 'A task that has ended can be rerun, not cancelled.');
+  elsif tasker._next_task_state(v_task.state, 'cancel') is null then
+    perform tasker._raise('TK010', format('task cannot be cancelled: it is %s', v_task.state),
+      format('There is no transition from %s by the event cancel.', v_task.state), 'A task that has ended can be rerun, not cancelled.');
+  elsif cancel_task.compensate and v_task.compensates is not null then
+    -- It goes on being undone. A caller who lost the answer asks again.
+    update tasker.tasks t set compensates = 'cancelled' where t.task_uuid = cancel_task.task_uuid and t.compensates <> 'cancelled';
+    return found;
   end if;
   perform tasker._cancel(cancel_task.task_uuid, cancel_task.reason, tasker._now(), tasker._author(), coalesce(cancel_task.compensate, false));
   return true;
 end
 $function$;
-comment on function tasker.cancel_task(uuid,text,boolean) is 'Cancels a task and every step of it that has not ended; workers learn of it when they finish or extend, child tasks are cancelled by maintenance. With compensate, the steps that are complete and name a compensation are undone first, the last one first; the task is cancelled when that is done. True when this call cancelled it, false when it was cancelled already. Errors: TK001, TK010 for a task that ended otherwise.';
+comment on function tasker.cancel_task(uuid,text,boolean) is 'Cancels a task and every step of it that has not ended; workers learn of it when they finish or extend, child tasks are cancelled by maintenance. With compensate, the steps that are complete and name a compensation are undone first, the last one first; the task is cancelled when that is done; one that is being undone already goes on with it. True when this call cancelled it, false when it was cancelled already. Errors: TK001, TK010 for a task that ended otherwise.';
 revoke all on function tasker.cancel_task(uuid,text,boolean) from public;
 grant execute on function tasker.cancel_task(uuid,text,boolean) to tasker_admin, tasker_operator;
 
@@ -6565,8 +6576,13 @@ begin
   if found then
     execute format(
       'with taken as (delete from pgmq.%I m where m.message ->> ''event_uuid'' = $1 returning m.enqueued_at, m.message)
-       insert into pgmq.%I (enqueued_at, vt, message) select t.enqueued_at, $2, t.message - ''error'' from taken t', 'a_' || v_queue_name, 'q_' || v_queue_name)
-    using redeliver_domain_event.event_uuid::text, tasker._now();
+       insert into pgmq.%I (enqueued_at, vt, message)
+       select t.enqueued_at, $2, t.message - ''error'' from taken t
+       -- Nobody would take what is for a subscription that has ended.
+       where exists (
+         select from tasker.event_subscriptions s where s.namespace = $3 and s.subscriber = t.message ->> ''subscriber'' and s.pattern = t.message ->> ''pattern'')',
+      'a_' || v_queue_name, 'q_' || v_queue_name)
+    using redeliver_domain_event.event_uuid::text, tasker._now(), v_namespace;
     get diagnostics v_count = row_count;
     update tasker.domain_events d set set_aside = null where d.event_uuid = redeliver_domain_event.event_uuid;
     perform pg_notify(tasker._events_channel(v_namespace), '');
@@ -6629,7 +6645,7 @@ begin
     perform tasker._raise('22023', 'with_descendants must be true or false');
   end if;
   perform tasker._lock_to_operate(rerun_task.task_uuid);
-  select t.state, t.template_id into v_task from tasker.tasks t where t.task_uuid = rerun_task.task_uuid;
+  select t.state, t.template_id, t.started_at into v_task from tasker.tasks t where t.task_uuid = rerun_task.task_uuid;
   if tasker._next_task_state(v_task.state, 'rerun') is null then
     perform tasker._raise('TK010', format('task cannot be rerun: it is %s', v_task.state),
       format('There is no transition from %s by the event rerun.', v_task.state), 'Wait for its end, or cancel it.');
@@ -6644,11 +6660,25 @@ begin
     from tasker.templates x
     where t.task_uuid = rerun_task.task_uuid and x.template_id = t.template_id;
   end if;
+  if v_task.started_at is null then
+    if v_number is not null then
+      perform tasker._raise('TK010', format('step %s can''t be rerun: its task has not started', rerun_task.from_step), null, 'Rerun the whole task.');
+    end if;
+    perform tasker._rerun_unstarted(rerun_task.task_uuid, v_now, v_actor);
+    perform tasker._close_mended(rerun_task.task_uuid, null, 'the task was rerun', v_now, v_actor);
+    return;
+  end if;
   update tasker.tasks t set compensates = null where t.task_uuid = rerun_task.task_uuid and t.compensates is not null;
+  if found then
+    -- The rows stay, for their history; they undo nothing until they are made anew.
+    update tasker.steps s set undoes = null, followed_by = null
+    where s.step_uuid > rerun_task.task_uuid and s.step_uuid <= tasker._last_step_uuid(rerun_task.task_uuid) and s.undoes is not null;
+  end if;
   perform tasker._raise_refused(tasker._rerun_steps(rerun_task.task_uuid, v_number, rerun_task.with_descendants, null, v_now, v_actor));
   perform tasker._close_mended(rerun_task.task_uuid, null, 'the task was rerun', v_now, v_actor);
 end
 $function$;
+comment on function tasker.rerun_task(uuid,text,boolean,jsonb) is 'Runs a task that has ended, or is blocked by failures, anew in place: from a step on, that step alone, or all of it; the results of other steps are kept. A context given takes the place of the task''s own. A cancelled task''s other steps stay cancelled; steps whose compensation has run can''t be left out (TK010). Errors: TK001, TK002, TK010, TK021, TK022, 22023.';
 
 CREATE OR REPLACE FUNCTION tasker.resolve_dead_letter(dead_letter_uuid uuid, resolution text, note text DEFAULT NULL::text)
  RETURNS SETOF tasker.dead_letter

@@ -31,6 +31,7 @@ extension_sql_file!(
         engine::compensation::_compensate,
         engine::repair::_repair_step,
         engine::repair::_rerun_steps,
+        engine::start::_start_after_all,
         engine::start::_start_tasks,
         engine::waits::_fire_timers,
         engine::waits::_end_waits,

@@ -26,6 +26,7 @@
 //! - [`releases`]: databases of versions that were released
 //! - [`mix`]: a bit of everything that callers do
 //! - [`pages`]: the Markdown pages of the project
+//! - [`model`], [`model_run`], [`event_run`]: the engine once more, in plain Rust, and that beside a database
 //! - [`partitions`]: the partitions as the catalogue shows them
 //! - [`schedules`]: schedules in a scenario
 //! - [`bank`]: a database whose templates have SQL functions
@@ -43,6 +44,7 @@ pub mod contents;
 pub mod counting;
 pub mod credentials;
 mod database;
+pub mod event_run;
 pub mod examples;
 pub mod exposition;
 pub mod figures;
@@ -55,6 +57,7 @@ pub mod investigations;
 pub mod mix;
 pub mod model;
 pub mod pages;
+pub mod model_run;
 pub mod partitions;
 mod program;
 pub mod references;

@@ -163,6 +163,22 @@ async fn an_event_that_was_set_aside_can_be_sent_again() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn an_event_is_not_sent_again_to_a_subscription_that_has_ended() -> anyhow::Result<()> {
+    let mut sql = with(&[ALL]).await?;
+    for delivery in 1..=10 {
+        let claimed = claim_one(&mut sql).await?;
+        finish(&mut sql, &claimed, "fail").await?;
+        sql.clock(delivery * 1_000_000).await?;
+    }
+    sql.run("select tasker.unsubscribe_domain_events('all', 'default', '*')")
+        .await?;
+    let again = "select tasker.redeliver_domain_event(event_uuid) from tasker.list_domain_events()";
+    assert_eq!(sql.value::<i64>(again).await?, 0);
+    assert_eq!(waiting(&mut sql).await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_event_whose_subscriber_dies_each_time_is_set_aside_too() -> anyhow::Result<()> {
     let mut sql = with(&[ALL]).await?;
     for delivery in 1..=10 {

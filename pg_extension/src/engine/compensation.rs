@@ -3,8 +3,8 @@
 //! What undoes a step is a row of its own, made when the task would end. Each names the one that is let go when it is done. The task's column `compensates` says how the task ends then.
 
 use pgrx::datum::TimestampWithTimeZone;
-use pgrx::pg_sys;
 use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::pg_sys::{self, TimestampTz};
 use pgrx::{Uuid, pg_extern};
 use tasker_rules::history::{Steps, Tasks, encode};
 use tasker_rules::key::MAX_NUMBER;
@@ -14,7 +14,7 @@ use tasker_rules::task_state::{TaskEvent, TaskState};
 use super::changes::{self, Recorded};
 use super::late::Late;
 use super::messages::{self, NEVER, Sent};
-use super::rows::StepRow;
+use super::rows::{self, Locking, StepRow};
 use super::tasks::Advanced;
 use super::{Call, graphs, instances};
 use crate::compiled::{self, Kept};
@@ -53,6 +53,13 @@ const ANY_FAILED: Statement = Statement {
     parameters: &[pg_sys::UUIDOID, pg_sys::UUIDOID],
 };
 
+const WANTED: Statement = Statement {
+    name: "compensation_wanted",
+    text: "select 1 from {} s where s.step_uuid = $1 and s.undoes is not null",
+    rows: None,
+    parameters: &[pg_sys::UUIDOID],
+};
+
 const FOLLOWED_BY: Statement = Statement {
     name: "compensation_followed_by",
     text: "select s.followed_by from {} s where s.step_uuid = $1",
@@ -83,10 +90,10 @@ const MAKE: Statement = Statement {
     ],
 };
 
-/// How a task that is being compensated ends then, and whether it is paused.
+/// How a task that is being compensated ends then, and since when it is paused.
 struct Standing {
     compensates: Option<TaskState>,
-    is_paused: bool,
+    paused_at: Option<TimestampTz>,
 }
 
 fn standing(call: &Call, partition: &Partition, task: u128) -> Result<Standing, Error> {
@@ -95,7 +102,7 @@ fn standing(call: &Call, partition: &Partition, task: u128) -> Result<Standing, 
         .rows(&STANDING, &partition.tasks, &[Value::uuid(task)], |row| {
             Ok(Standing {
                 compensates: row.optional_text(0).map(str::parse).transpose()?,
-                is_paused: row.optional_time(1).is_some(),
+                paused_at: row.optional_time(1),
             })
         })?;
     found.into_iter().next().ok_or(Error::PartitionMissing)
@@ -112,19 +119,40 @@ pub(super) fn has_begun(call: &Call, row: &StepRow) -> Result<bool, Error> {
         .is_some())
 }
 
-/// Lets the compensation go that follows one that is done.
-pub(super) fn follow(call: &Call, row: &StepRow, late: &mut Late) -> Result<(), Error> {
+/// Whether the row of a compensation is one of those that are to run: others are left over from before a rerun.
+pub(super) fn is_wanted(call: &Call, row: &StepRow) -> Result<bool, Error> {
     let partition = partitions::of_key(call.session, row.key)?;
-    let found = call.session.rows(
-        &FOLLOWED_BY,
-        &partition.steps,
-        &[Value::uuid(row.key)],
-        |row| Ok(row.optional_int4(0)),
-    )?;
-    if let Some(number) = found.into_iter().next().flatten() {
-        late.of(row, number.unsigned_abs()).decrement += 1;
+    let key = [Value::uuid(row.key)];
+    let found = call
+        .session
+        .rows(&WANTED, &partition.steps, &key, |_| Ok(()))?;
+    Ok(!found.is_empty())
+}
+
+/// Lets the compensation go that follows one that is done. One that was settled before its turn lets none go; it is passed over when its turn comes.
+pub(super) fn follow(call: &Call, row: &StepRow, late: &mut Late) -> Result<(), Error> {
+    if row.state == StepState::Pending {
+        return Ok(());
     }
-    Ok(())
+    let partition = partitions::of_key(call.session, row.key)?;
+    let mut key = row.key;
+    loop {
+        let found =
+            call.session
+                .rows(&FOLLOWED_BY, &partition.steps, &[Value::uuid(key)], |row| {
+                    Ok(row.optional_int4(0))
+                })?;
+        let Some(number) = found.into_iter().next().flatten() else {
+            return Ok(());
+        };
+        let number = number.unsigned_abs();
+        key = row.key_of(number);
+        let next = rows::read(call.session, vec![key], Locking::Held)?;
+        if next.iter().all(|next| !next.state.satisfies_dependents()) {
+            late.of(row, number).decrement += 1;
+            return Ok(());
+        }
+    }
 }
 
 /// What becomes of a task whose counters say that it stands still: it may have something to undo first, and one that was to be cancelled then is.
@@ -139,13 +167,14 @@ pub(super) fn before_the_end(
         task.to,
         TaskState::Error | TaskState::BlockedByFailures | TaskState::Complete
     );
-    if kept.template.compensations.is_empty() || !stands_still || task.from == TaskState::Complete {
+    let has_ended = task.from.is_terminal() && !task.is_repair;
+    if kept.template.compensations.is_empty() || !stands_still || has_ended {
         return Ok(());
     }
     let standing = standing(call, partition, task.task)?;
     let events: &[TaskEvent] = match standing.compensates {
         None if task.to == TaskState::Error => {
-            if begin(call, partition, kept, task.task, standing.is_paused)? == 0 {
+            if begin(call, partition, kept, task.task, standing.paused_at)? == 0 {
                 return Ok(());
             }
             let values = [
@@ -199,7 +228,7 @@ fn begin(
     partition: &Partition,
     kept: &Kept,
     task: u128,
-    is_paused: bool,
+    paused_at: Option<TimestampTz>,
 ) -> Result<usize, Error> {
     let done = call
         .session
@@ -229,7 +258,7 @@ fn begin(
         handler: kept.step(keys::number_in_task(first))?.callable.clone(),
         priority: facts.priority,
         correlation_id: facts.correlation_id,
-        visible_at: if is_paused { NEVER } else { call.now },
+        visible_at: if paused_at.is_some() { NEVER } else { call.now },
         kept: kept.clone(),
     };
     let ids = messages::send(call, &[sent], &[None])?;
@@ -247,11 +276,7 @@ fn begin(
         Value::int4(kept.id),
         Value::int8(ids.first().copied().unwrap_or_default()),
         Value::time(call.now),
-        if is_paused {
-            Value::time(call.now)
-        } else {
-            Value::NULL
-        },
+        paused_at.map_or(Value::NULL, Value::time),
     ];
     call.session.run(&MAKE, &partition.steps, &values)?;
     let path = encode::<Steps>(StepState::Pending, &[StepEvent::Enqueue]);
@@ -262,7 +287,7 @@ fn begin(
         metadata: None,
     };
     changes::record(call, &partition.step_transitions, &[recorded])?;
-    if !is_paused {
+    if paused_at.is_none() {
         messages::wake(&kept.template.namespace);
     }
     Ok(made.len())
@@ -292,7 +317,7 @@ fn _compensate(
         if kept.template.compensations.is_empty() || standing.compensates.is_some() {
             return Ok(0);
         }
-        begin(&call, &partition, &kept, task, standing.is_paused)
+        begin(&call, &partition, &kept, task, standing.paused_at)
     })?;
     Ok(i32::try_from(begun).unwrap_or(i32::MAX))
 }

@@ -242,12 +242,13 @@ fn _cancel_steps(
                 let mut change = changes::Change {
                     msg_id: None,
                     times: changes::FINISHED,
+                    remaining: row.remaining_when_ended()?,
                     ..changes::Change::of(row)
                 };
                 change.moves(StepState::Cancelled, &[StepEvent::Cancel]);
-                change
+                Ok(change)
             })
-            .collect();
+            .collect::<Result<_, Error>>()?;
         changes::write(call, changes, None)?;
         waits::end(call, &rows)?;
         messages::release(call, &released)?;

@@ -115,7 +115,10 @@ fn repair(
         checkpoint: None,
         metadata,
         event_payloads: None,
-        row: row.clone(),
+        row: StepRow {
+            remaining: row.remaining_when_ended()?,
+            ..row.clone()
+        },
     };
     let dependents: Vec<StepRow> = settle::narrow(locked.clone())
         .into_iter()
@@ -137,6 +140,9 @@ fn exists(call: &Call, row: &StepRow, locked: &[StepRow]) -> Result<bool, Error>
         return Ok(true);
     }
     let place = row.place()?;
+    if place.undoes.is_some() {
+        return compensation::is_wanted(call, row);
+    }
     if let Some(instance) = place.instance {
         let key = row.key_of(place.step.number);
         let Some(group) = locked.iter().find(|row| row.key == key) else {
@@ -337,6 +343,9 @@ fn rerun(
             _ => place.step.number,
         };
         let is_chosen = is_chosen[number as usize - 1];
+        if place.undoes.is_some() && !is_chosen && row.state != StepState::Pending {
+            return Err(stands_on_nothing(&kept.step(number as i32)?.name));
+        }
         let runs_anew = is_chosen && row.state.next(StepEvent::Rerun).is_some();
         let remaining = if !place.is_of_template() {
             // It is let go when it is made anew.
@@ -383,6 +392,13 @@ fn rerun(
     begin_anew(call, &anew, recounted, &mut work)?;
     late::settle(call, &mut work, None)?;
     tasks::advance(call, &work.deltas)
+}
+
+/// What would be left as done has been undone.
+fn stands_on_nothing(step: &str) -> Error {
+    let message = format!("what step {step} did is undone: it has to be rerun as well");
+    let hint = "Rerun the whole task.";
+    Error::refused("TK010", message, None, Some(hint))
 }
 
 /// How a step stands for those that depend on it.

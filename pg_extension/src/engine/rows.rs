@@ -115,6 +115,12 @@ impl StepRow {
                 .is_ok_and(|place| place.step.details.is_waited_for())
     }
 
+    /// Its counter when it is ended from outside: a compensation that has ended waits for none any more.
+    pub(super) fn remaining_when_ended(&self) -> Result<i32, Error> {
+        let is_compensation = self.place()?.undoes.is_some();
+        Ok(if is_compensation { 0 } else { self.remaining })
+    }
+
     /// The key of another step of its task, by its number.
     pub(super) fn key_of(&self, number: u32) -> u128 {
         step_key(self.task(), number).unwrap_or_default()

@@ -47,6 +47,10 @@ pub(super) fn start(
     starting: &[Starting],
 ) -> Result<(), Error> {
     record_starts(call, partition, starting)?;
+    make_steps(call, partition, starting)
+}
+
+fn make_steps(call: &Call, partition: &Partition, starting: &[Starting]) -> Result<(), Error> {
     let mut sent = Vec::new();
     let mut waiting = Vec::new();
     for task in starting {
@@ -192,25 +196,43 @@ fn _start_tasks(
     now: TimestampWithTimeZone,
     actor: &str,
 ) -> Result<Option<Vec<Option<String>>>, ErrorReport> {
+    refusable(now, actor, |call| each_partition(call, &task_uuids, start))
+}
+
+/// Starts a task that ended before it had started, and is rerun; its row and its history say so. Gives how it refuses, if it does.
+#[pg_extern(volatile, parallel_unsafe)]
+fn _start_after_all(
+    task_uuid: Uuid,
+    now: TimestampWithTimeZone,
+    actor: &str,
+) -> Result<Option<Vec<Option<String>>>, ErrorReport> {
     refusable(now, actor, |call| {
-        let tasks: Vec<u128> = task_uuids.iter().map(keys::number).collect();
-        let facts = graphs::facts(call.session, tasks.iter().copied())?;
-        let starting = facts
-            .into_iter()
-            .map(|(task, facts)| {
-                Ok(Starting {
-                    task,
-                    kept: compiled::template(facts.template_id)?,
-                    priority: facts.priority,
-                    correlation_id: facts.correlation_id,
-                })
-            })
-            .collect::<Result<Vec<_>, Error>>()?;
-        for (partition, starting) in
-            partitions::group(call.session, starting, |starting| starting.task)?
-        {
-            start(call, &partition, &starting)?;
-        }
-        Ok(())
+        each_partition(call, &[task_uuid], make_steps)
     })
+}
+
+fn each_partition(
+    call: &Call,
+    task_uuids: &[Uuid],
+    start: fn(&Call, &Partition, &[Starting]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let tasks: Vec<u128> = task_uuids.iter().map(keys::number).collect();
+    let facts = graphs::facts(call.session, tasks.iter().copied())?;
+    let starting = facts
+        .into_iter()
+        .map(|(task, facts)| {
+            Ok(Starting {
+                task,
+                kept: compiled::template(facts.template_id)?,
+                priority: facts.priority,
+                correlation_id: facts.correlation_id,
+            })
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    for (partition, starting) in
+        partitions::group(call.session, starting, |starting| starting.task)?
+    {
+        start(call, &partition, &starting)?;
+    }
+    Ok(())
 }

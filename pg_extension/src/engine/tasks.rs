@@ -56,7 +56,7 @@ pub(super) struct Advanced {
     pub(super) to: TaskState,
     pub(super) counters: Counters,
     pub(super) path: String,
-    is_repair: bool,
+    pub(super) is_repair: bool,
     /// What was done is undone from now on, though its state stays.
     pub(super) is_undone: bool,
 }

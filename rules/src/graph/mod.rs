@@ -238,7 +238,9 @@ impl CompiledTemplate {
             matches!(compensation.details, Details::Compensation { of, .. } if of == undone.step.number)
         })?;
         // What stands for instances was not done itself: they were.
-        if undone.undoes.is_some() || undone.is_run_by_engine() {
+        let stands_for_instances =
+            undone.instance.is_none() && undone.step.details.instances().is_some();
+        if undone.undoes.is_some() || stands_for_instances {
             return None;
         }
         self.number_of_turn(self.many.len() + position, undone.instance.unwrap_or(1))

@@ -1,6 +1,6 @@
 //! Which steps exist, and what they wait for.
 
-use super::{Kind, Payload, Task};
+use super::{Kind, Row, Task};
 
 /// How a step stands for one that depends on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -13,8 +13,8 @@ enum Edge {
 impl Task {
     fn chooses(&self, decision: usize, dependent: usize) -> bool {
         let step = &self.steps[&decision];
-        step.state == "complete"
-            && matches!(&step.payload, Payload::Choice(Some(chosen)) if chosen.contains(&dependent))
+        let chosen = step.payload.chosen.as_ref();
+        step.state == "complete" && chosen.is_some_and(|chosen| chosen.contains(&dependent))
     }
 
     fn edge(&self, from: usize, to: usize, counters: &[Option<i32>]) -> Edge {
@@ -58,9 +58,11 @@ impl Task {
     /// The counter of a step as its row has it.
     #[must_use]
     pub fn remaining(&self, position: usize, counters: &[Option<i32>]) -> i32 {
-        match self.template.place(position) {
-            (of, Some(instance)) => i32::from(instance > self.opened(of)),
-            (of, None) => counters[of].unwrap_or(-1),
+        match self.template.row(position) {
+            Row::Step(of) => counters[of].unwrap_or(-1),
+            Row::Instance(of, instance) => i32::from(instance > self.opened(of)),
+            // Each is let go by the one before it.
+            Row::Undo(..) => i32::from(self.state_of(position) == "pending"),
         }
     }
 
@@ -73,14 +75,15 @@ impl Task {
             .count()
     }
 
-    /// Whether the row at a position is a step: its decisions have been made and chose it, or it is an instance that was asked for.
+    /// Whether the row at a position is a step: its decisions have been made and chose it, or it is an instance that was asked for, or undoes what has been done.
     pub(super) fn is_real(&self, position: usize) -> bool {
         if self.state_of(position) != "pending" {
             return true;
         }
-        match self.template.place(position) {
-            (of, Some(instance)) => instance <= self.instances(of),
-            (of, None) => self.exists(of) == Some(true),
+        match self.template.row(position) {
+            Row::Step(of) => self.exists(of) == Some(true),
+            Row::Instance(of, instance) => instance <= self.instances(of),
+            Row::Undo(..) => self.chain.contains(&position),
         }
     }
 

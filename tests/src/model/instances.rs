@@ -1,6 +1,6 @@
 //! Steps that are made many of.
 
-use super::{Kind, Payload, Step, Task};
+use super::{Kind, Payload, Row, Step, Task};
 
 /// How many instances a step has, and how many of them have been let go.
 #[derive(Debug, Clone, Copy)]
@@ -26,8 +26,10 @@ impl Task {
 
     /// Whether a step counts as done though it failed.
     pub(super) fn tolerates(&self, position: usize) -> bool {
-        let (of, instance) = self.template.place(position);
-        instance.is_some() && matches!(self.strategy(of), Some("continue_on_failure" | "isolate"))
+        let Row::Instance(of, _) = self.template.row(position) else {
+            return false;
+        };
+        matches!(self.strategy(of), Some("continue_on_failure" | "isolate"))
     }
 
     pub(super) fn instances(&self, of: usize) -> usize {
@@ -54,10 +56,17 @@ impl Task {
         Some(open.count() as i32)
     }
 
-    /// A step has ended: of an instance, the one that stands for it hears of it.
+    /// A step has ended: of an instance, the one that stands for it hears of it; what undoes a step lets the next go.
     pub(super) fn ends(&mut self, position: usize, had_ended: bool) {
-        let (of, Some(_)) = self.template.place(position) else {
-            return;
+        let of = match self.template.row(position) {
+            Row::Step(_) => return,
+            Row::Instance(of, _) => of,
+            Row::Undo(..) => {
+                if self.steps[&position].is_satisfied() {
+                    self.follow(position);
+                }
+                return;
+            }
         };
         let fails = self.state_of(position) == "error" && self.strategy(of) == Some("fail_fast");
         let due = self.due.entry(of).or_default();
@@ -72,20 +81,21 @@ impl Task {
                 self.begin(of);
             }
         } else if due.fails {
-            self.end(of, "error", Payload::Nothing);
+            self.end(of, "error", None);
             self.failing.insert(of);
         } else if remaining == Some(0) {
-            self.end(of, "complete", Payload::Items(Some(self.instances(of))));
+            self.end(of, "complete", Some(self.instances(of)));
         } else {
             self.let_go(of, due.places);
         }
     }
 
-    fn end(&mut self, of: usize, state: &'static str, payload: Payload) {
+    fn end(&mut self, of: usize, state: &'static str, items: Option<usize>) {
+        let now = self.now;
         if let Some(step) = self.step(of) {
-            step.moves(state);
+            step.moves(state, now);
             step.attempt += 1;
-            step.payload = payload;
+            step.payload = Payload::of_items(items);
         }
     }
 
@@ -122,14 +132,14 @@ impl Task {
             } if is_batch => Some(0),
             Step {
                 state: "complete",
-                payload: Payload::Items(count),
+                payload,
                 ..
-            } => *count,
+            } => payload.items,
             _ => None,
         };
         match count {
-            None => self.end(of, "error", Payload::Nothing),
-            Some(0) => self.end(of, "complete", Payload::Items(Some(0))),
+            None => self.end(of, "error", None),
+            Some(0) => self.end(of, "complete", Some(0)),
             Some(count) => {
                 let group = Group {
                     instances: count,
@@ -165,6 +175,7 @@ impl Task {
 
     /// Maintenance cancels the instances of steps that failed with one of them.
     pub(super) fn cancel_instances(&mut self) {
+        let now = self.now;
         for of in std::mem::take(&mut self.failing) {
             if self.state_of(of) != "error" {
                 continue;
@@ -173,7 +184,7 @@ impl Task {
                 if let Some(step) = self.step(position)
                     && !step.is_terminal()
                 {
-                    step.moves("cancelled");
+                    step.moves("cancelled", now);
                 }
             }
         }

@@ -1,18 +1,31 @@
 //! The engine once more, in plain Rust and as simply as can be: what every call has to do to tasks and steps. Tests drive it beside a real database and compare.
 
 mod chance;
+mod children;
+mod compensation;
+pub mod cron;
+pub mod events;
 mod existence;
 mod instances;
 mod operations;
+mod operators;
+mod random;
+mod rows;
+pub mod schedules;
+mod seeds;
 mod templates;
+mod waits;
 mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 pub use chance::Chance;
-pub use templates::{Definition, Kind, Template};
-pub use written::written;
+pub use children::Parent;
+pub use rows::Row;
+pub use seeds::{operations, seeds};
+pub use templates::{Definition, Kind, Retry, SIGNALS, Template, Until};
+pub use written::{signal_name, written};
 
 use instances::{Due, Group};
 
@@ -21,14 +34,26 @@ pub type Millis = i64;
 
 /// As much of a result as the engine reads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Payload {
-    /// Nothing.
-    #[default]
-    Nothing,
+pub struct Payload {
     /// Which of its dependents a decision chooses; without, it can't be followed.
-    Choice(Option<BTreeSet<usize>>),
+    pub chosen: Option<BTreeSet<usize>>,
     /// How many elements an array has; without, there is none.
-    Items(Option<usize>),
+    pub items: Option<usize>,
+    /// The time that is in it; without, there is none.
+    pub at: Option<Millis>,
+    /// Whether the context of a child task is in it.
+    pub has_context: bool,
+}
+
+impl Payload {
+    /// One with an array, if there is any.
+    #[must_use]
+    pub fn of_items(items: Option<usize>) -> Self {
+        Self {
+            items,
+            ..Self::default()
+        }
+    }
 }
 
 /// Where a step stands.
@@ -40,9 +65,12 @@ pub struct Step {
     pub attempt: i32,
     /// The claims it has used up.
     pub attempts_used: i32,
-    /// When its retry is due or its lease ends.
+    /// When its retry is due, its lease ends or its waiting does.
     until: Millis,
     lease: Millis,
+    /// It waits inside the engine.
+    waits: bool,
+    finished_at: Millis,
     /// Its last attempt ended with its lease.
     crashed: bool,
     /// A resting failure may be tried again.
@@ -59,11 +87,22 @@ pub struct Task {
     pub state: &'static str,
     /// Its steps by position: those of the template in their order, behind them instances.
     pub steps: BTreeMap<usize, Step>,
+    now: Millis,
+    run_at: Millis,
+    parent: Option<Parent>,
     is_paused: bool,
+    /// The signals that have come, by the numbers of their names.
+    signals: BTreeMap<usize, Payload>,
+    /// How it ends when what it did is undone.
+    compensates: Option<&'static str>,
+    /// What undoes its steps, in its order.
+    chain: Vec<usize>,
     groups: BTreeMap<usize, Group>,
     due: BTreeMap<usize, Due>,
     /// Steps that failed with one of their instances, whose others maintenance is to cancel.
     failing: BTreeSet<usize>,
+    /// What came of attempts: steps, attempts, and what.
+    outcomes: Vec<(usize, i32, &'static str)>,
 }
 
 /// All tasks, and the time.
@@ -73,6 +112,12 @@ pub struct Model {
     pub tasks: Vec<Task>,
     /// The time.
     pub now: Millis,
+    /// The templates there are.
+    pub templates: Vec<Rc<Template>>,
+    /// The steps that wait for a task of their own, with their attempts.
+    parents: BTreeMap<Place, i32>,
+    /// The child tasks that maintenance is to cancel.
+    cancellations: BTreeSet<usize>,
 }
 
 /// A task by its position, and its step.
@@ -83,11 +128,12 @@ pub type Place = (usize, usize);
 pub enum Answer {
     /// It is done.
     Done,
-    /// The state doesn't allow it: TK010.
-    NotAllowed,
-    /// There is no such step: TK002.
-    NoStep,
+    /// It is refused, with this code.
+    Refused(&'static str),
 }
+
+/// The state doesn't allow it.
+const NOT_ALLOWED: Answer = Answer::Refused("TK010");
 
 const SATISFIED: [&str; 2] = ["complete", "resolved_manually"];
 const RUNNING: [&str; 4] = [
@@ -111,39 +157,86 @@ impl Step {
     fn is_visible(&self, now: Millis) -> bool {
         match self.state {
             "enqueued" => true,
-            "waiting_for_retry" | "in_progress" => self.until <= now,
+            "waiting_for_retry" | "in_progress" => !self.waits && self.until <= now,
             _ => false,
         }
     }
 
-    fn moves(&mut self, state: &'static str) {
-        self.state = state;
-        self.crashed = false;
+    /// Until when it waits inside the engine, if it does, and not without an end.
+    #[must_use]
+    pub fn waits_until(&self) -> Option<Millis> {
+        (self.waits && self.until != Millis::MAX).then_some(self.until)
     }
 
-    fn begins_anew(&mut self) {
-        self.moves("pending");
+    fn runs(&self) -> bool {
+        RUNNING.contains(&self.state) && !self.waits
+    }
+
+    fn moves(&mut self, state: &'static str, now: Millis) {
+        self.state = state;
+        self.crashed = false;
+        self.waits = false;
+        self.finished_at = now;
+    }
+
+    fn begins_anew(&mut self, now: Millis) {
+        self.moves("pending", now);
         self.attempt += 1;
         self.attempts_used = 0;
     }
 }
 
+impl Model {
+    /// Without tasks, with these templates.
+    #[must_use]
+    pub fn new(templates: Vec<Rc<Template>>) -> Self {
+        Self {
+            templates,
+            ..Self::default()
+        }
+    }
+}
+
 impl Task {
-    fn new(template: Rc<Template>) -> Self {
+    fn new(template: Rc<Template>, now: Millis) -> Self {
+        Self {
+            state: "pending",
+            steps: BTreeMap::new(),
+            now,
+            run_at: now,
+            parent: None,
+            is_paused: false,
+            signals: BTreeMap::new(),
+            compensates: None,
+            chain: Vec::new(),
+            groups: BTreeMap::new(),
+            due: BTreeMap::new(),
+            failing: BTreeSet::new(),
+            outcomes: Vec::new(),
+            template,
+        }
+    }
+
+    /// Makes its steps, and lets those go that wait for nothing.
+    fn start(&mut self) {
         let step = Step {
             state: "pending",
             ..Step::default()
         };
-        Self {
-            state: "pending",
-            steps: (0..template.steps.len())
-                .map(|position| (position, step.clone()))
-                .collect(),
-            is_paused: false,
-            groups: BTreeMap::new(),
-            due: BTreeMap::new(),
-            failing: BTreeSet::new(),
-            template,
+        let positions = 0..self.template.steps.len();
+        self.steps = positions.map(|position| (position, step.clone())).collect();
+        self.settle();
+    }
+
+    /// Whether it has steps.
+    #[must_use]
+    pub fn has_started(&self) -> bool {
+        !self.steps.is_empty()
+    }
+
+    fn start_if_due(&mut self) {
+        if self.state == "pending" && !self.is_paused && self.run_at <= self.now {
+            self.start();
         }
     }
 
@@ -155,12 +248,6 @@ impl Task {
         self.steps.get(&position).map_or("gone", |step| step.state)
     }
 
-    /// The step of the template at a position, or that of an instance at it.
-    #[must_use]
-    pub fn definition(&self, position: usize) -> &Definition {
-        &self.template.steps[self.template.place(position).0]
-    }
-
     /// Whether it has ended.
     #[must_use]
     pub fn is_terminal(&self) -> bool {
@@ -170,8 +257,8 @@ impl Task {
         )
     }
 
-    fn any(&self, states: &[&str]) -> bool {
-        self.steps.values().any(|step| states.contains(&step.state))
+    fn any(&self, is_wanted: impl Fn(&Step) -> bool) -> bool {
+        self.steps.values().any(is_wanted)
     }
 
     /// Whether a step keeps the task from being complete though nothing moves it any more.
@@ -189,66 +276,96 @@ impl Task {
                 continue;
             }
             let remaining = self.counters()[position];
-            if matches!(self.template.steps[position].kind, Kind::Many { .. }) {
+            let kind = &self.template.steps[position].kind;
+            if matches!(kind, Kind::Many { .. }) {
                 let due = due.get(&position).copied().unwrap_or_default();
                 self.go_on(position, remaining, due);
+            } else if remaining == Some(0) && kind.waits() {
+                self.begin_to_wait(position);
             } else if remaining == Some(0)
                 && let Some(step) = self.step(position)
             {
                 step.state = "enqueued";
             }
         }
-        self.state = if self.any(&RUNNING) {
+        self.state = self.before_the_end(self.standing());
+    }
+
+    /// The state of a task whose steps stand as they do.
+    fn standing(&self) -> &'static str {
+        if self.any(Step::runs) {
             "steps_in_process"
-        } else if self.any(&["waiting_for_retry"]) {
+        } else if self.any(|step| step.state == "waiting_for_retry") {
             "waiting_for_retry"
+        } else if self.any(|step| step.waits) {
+            "waiting_for_dependencies"
         } else if self.any_failed() && self.template.blocks {
             "blocked_by_failures"
         } else if self.any_failed() {
             "error"
         } else {
             "complete"
-        };
+        }
     }
 
     /// The same, unless it has ended or waits for an operator.
     fn settle_if_live(&mut self) {
-        if !self.is_terminal() && self.state != "blocked_by_failures" {
+        if self.has_started() && !self.is_terminal() && self.state != "blocked_by_failures" {
             self.settle();
         }
         self.due.clear();
     }
 
-    /// An attempt failed: it is tried again, or the step fails for good.
-    fn fail_attempt(&mut self, position: usize, is_retryable: bool, delay: Millis, now: Millis) {
-        let max_attempts = self.definition(position).max_attempts;
+    /// An attempt failed: it is tried again, after its delay or the one given, or the step fails for good.
+    fn fail_attempt(&mut self, position: usize, is_retryable: bool, delay: Option<Millis>) {
+        let now = self.now;
+        let retry = self.template.retry(position);
+        let delay = delay.unwrap_or(retry.delay);
         let Some(step) = self.step(position) else {
             return;
         };
-        if !is_retryable || step.attempts_used >= max_attempts {
-            step.moves("error");
+        if !is_retryable || step.attempts_used >= retry.max_attempts {
+            step.moves("error", now);
+            self.comes_to(position, "permanent_failure");
             self.ends(position, false);
+            return;
         } else if delay == 0 {
-            step.moves("enqueued");
+            step.moves("enqueued", now);
         } else {
-            step.moves("waiting_for_retry");
+            step.moves("waiting_for_retry", now);
             step.until = now + delay;
         }
+        self.comes_to(position, "retryable_failure");
+    }
+
+    /// An attempt has come to an outcome.
+    fn comes_to(&mut self, position: usize, outcome: &'static str) {
+        let attempt = self.steps[&position].attempt;
+        self.outcomes.push((position, attempt, outcome));
     }
 
     /// A result has come.
     fn complete(&mut self, position: usize) {
+        let now = self.now;
+        let row = self.template.row(position);
+        let kind = self.template.steps[row.of()].kind.clone();
         if let Some(step) = self.step(position) {
-            let is_bad = matches!(step.payload, Payload::Choice(None));
-            step.moves(if is_bad { "error" } else { "complete" });
+            let is_bad = match (row, kind) {
+                (Row::Step(_), Kind::Decision) => step.payload.chosen.is_none(),
+                (Row::Step(_), Kind::Batchable) => step.payload.items.is_none(),
+                _ => false,
+            };
+            step.moves(if is_bad { "error" } else { "complete" }, now);
         }
-        let is_batchable = self.definition(position).kind == Kind::Batchable;
-        if let Some(step) = self.step(position)
-            && is_batchable
-            && step.payload == Payload::Items(None)
-        {
-            step.moves("error");
-        }
+        let is_done = self.state_of(position) == "complete";
+        self.comes_to(
+            position,
+            if is_done {
+                "success"
+            } else {
+                "permanent_failure"
+            },
+        );
         self.ends(position, false);
     }
 }

@@ -1,59 +1,67 @@
-//! What each call does.
+//! What happens in the course of things: tasks are created, steps claimed and finished, maintenance done.
 
 use std::rc::Rc;
 
-use super::{Answer, FAILED, Kind, Millis, Model, Payload, Place, Task, Template};
+use super::events::Outcome;
+use super::{Kind, Millis, Model, Payload, Place, Row, Task, Template};
 
 impl Model {
     /// `create_task`.
     pub fn create(&mut self, template: &Rc<Template>) {
-        let mut task = Task::new(Rc::clone(template));
-        task.settle();
+        let mut task = Task::new(Rc::clone(template), self.now);
+        task.start();
+        self.tasks.push(task);
+        self.note_ended_waits();
+    }
+
+    /// `create_task` with a time to start at.
+    pub fn create_later(&mut self, template: &Rc<Template>, run_at: Millis) {
+        let mut task = Task::new(Rc::clone(template), self.now);
+        task.run_at = run_at;
         self.tasks.push(task);
     }
 
     /// The steps that a claim for everything hands out; those whose lease ended once too often fail, or wait.
     pub fn claim(&mut self, lease: Millis) -> Vec<Place> {
-        let now = self.now;
         let mut claimed = Vec::new();
         for (number, task) in self.tasks.iter_mut().enumerate() {
-            let visible: Vec<usize> = task
-                .steps
-                .iter()
-                .filter(|(_, step)| !task.is_paused && step.is_visible(now))
-                .map(|(&position, _)| position)
-                .collect();
-            for position in visible {
-                let definition = task.definition(position);
-                let (max_attempts, delay) = (definition.max_attempts, definition.delay);
-                let is_instance = task.template.place(position).1.is_some();
-                let Some(step) = task.step(position) else {
-                    continue;
-                };
-                let is_expired = step.state == "in_progress";
-                let used_up = step.attempts_used >= max_attempts;
-                if is_expired && used_up && is_instance {
-                    // Left to maintenance.
-                    continue;
+            for position in task.visible(false) {
+                if task.claim(position, lease) {
+                    claimed.push((number, position));
                 }
-                if is_expired && (used_up || step.crashed && delay > 0) {
-                    task.fail_attempt(position, true, delay, now);
-                    if let Some(step) = task.step(position) {
-                        step.crashed = true;
-                    }
-                    continue;
-                }
-                step.crashed |= is_expired;
-                step.state = "in_progress";
-                step.attempt += 1;
-                step.attempts_used += 1;
-                step.until = now + lease;
-                step.lease = lease;
-                claimed.push((number, position));
             }
             task.settle_if_live();
         }
+        self.note_ended_waits();
         claimed
+    }
+
+    /// The steps that the database may run.
+    #[must_use]
+    pub fn sql_steps(&self) -> Vec<Place> {
+        let all = self.tasks.iter().enumerate();
+        all.flat_map(|(number, task)| {
+            let visible = task.visible(true).into_iter();
+            visible.map(move |position| (number, position))
+        })
+        .collect()
+    }
+
+    /// A session claims a step that the database runs; it has it until it ends.
+    pub fn claim_sql(&mut self, (number, position): Place) {
+        let task = &mut self.tasks[number];
+        task.claim(position, Millis::MAX / 2);
+        task.settle_if_live();
+    }
+
+    /// The session ended that had claimed a step: maintenance is to end its attempt.
+    pub fn lose_session(&mut self, place: Place, attempt: i32) {
+        let now = self.now;
+        if let Some(task) = self.held(place, attempt)
+            && let Some(step) = task.step(place.1)
+        {
+            step.lease = now - step.until;
+        }
     }
 
     fn held(&mut self, (number, position): Place, attempt: i32) -> Option<&mut Task> {
@@ -67,11 +75,11 @@ impl Model {
         let Some(task) = self.held(place, attempt) else {
             return false;
         };
-        let defers = task.template.defers;
+        let (now, defers) = (task.now, task.template.defers);
         if let Some(step) = task.step(place.1) {
             step.payload = payload;
             if defers {
-                step.moves("enqueued_for_orchestration");
+                step.moves("enqueued_for_orchestration", now);
             }
         }
         if !defers {
@@ -82,15 +90,14 @@ impl Model {
 
     /// An outcome `fail`; whether it is accepted.
     pub fn fail(&mut self, place: Place, attempt: i32, is_retryable: bool) -> bool {
-        let now = self.now;
         let Some(task) = self.held(place, attempt) else {
             return false;
         };
-        let delay = task.definition(place.1).delay;
+        let now = task.now;
         if !task.template.defers {
-            task.fail_attempt(place.1, is_retryable, delay, now);
+            task.fail_attempt(place.1, is_retryable, None);
         } else if let Some(step) = task.step(place.1) {
-            step.moves("enqueued_as_error_for_orchestration");
+            step.moves("enqueued_as_error_for_orchestration", now);
             step.is_retryable = is_retryable;
         }
         true
@@ -98,13 +105,14 @@ impl Model {
 
     /// An outcome `release`; whether it is accepted.
     pub fn release(&mut self, place: Place, attempt: i32) -> bool {
+        let now = self.now;
         let Some(step) = self
             .held(place, attempt)
             .and_then(|task| task.step(place.1))
         else {
             return false;
         };
-        step.moves("enqueued");
+        step.moves("enqueued", now);
         step.attempt += 1;
         step.attempts_used -= 1;
         true
@@ -115,216 +123,128 @@ impl Model {
         for task in &mut self.tasks {
             task.settle_if_live();
         }
+        self.note_ended_waits();
     }
 
-    /// `run_maintenance`, for everything: resting outcomes are evaluated, then leases that ended more than one lease ago, then the instances of what failed fast are cancelled.
-    pub fn maintain(&mut self) {
-        let now = self.now;
+    /// What came of attempts since it was asked last.
+    pub fn take_outcomes(&mut self) -> Vec<Outcome> {
+        let all = self.tasks.iter_mut().enumerate();
+        all.flat_map(|(number, task)| {
+            let outcomes = std::mem::take(&mut task.outcomes).into_iter();
+            outcomes.map(move |(position, attempt, outcome)| Outcome {
+                place: (number, position),
+                attempt,
+                outcome,
+            })
+        })
+        .collect()
+    }
+
+    /// The time passes.
+    pub fn pass(&mut self, milliseconds: Millis) {
+        self.now += milliseconds;
         for task in &mut self.tasks {
-            let positions: Vec<usize> = task.steps.keys().copied().collect();
-            for &position in &positions {
-                let delay = task.definition(position).delay;
-                let is_retryable = task.steps[&position].is_retryable;
-                match task.state_of(position) {
-                    "enqueued_for_orchestration" => task.complete(position),
-                    "enqueued_as_error_for_orchestration" => {
-                        task.fail_attempt(position, is_retryable, delay, now);
-                    }
-                    _ => {}
-                }
-            }
-            task.settle_if_live();
-            for &position in &positions {
-                let delay = task.definition(position).delay;
-                let step = &task.steps[&position];
-                if step.state == "in_progress" && step.until + step.lease <= now {
-                    let delay = if step.crashed { delay } else { 0 };
-                    task.fail_attempt(position, true, delay, now);
-                    if let Some(step) = task.step(position) {
-                        step.crashed = true;
-                    }
-                }
-            }
-            task.settle_if_live();
+            task.now = self.now;
+        }
+    }
+
+    /// `run_maintenance`, for everything: what waits until now begins or goes on, resting outcomes are evaluated, then leases that ended more than one lease ago, then the instances of what failed
+    /// fast are cancelled; then parents and children hear of each other.
+    pub fn maintain(&mut self) {
+        for task in &mut self.tasks {
+            task.start_if_due();
+            task.fire();
+            task.evaluate();
+            task.end_leases();
             task.cancel_instances();
             task.settle_if_live();
         }
-    }
-
-    /// `cancel_task`.
-    pub fn cancel(&mut self, number: usize) -> Answer {
-        let task = &mut self.tasks[number];
-        if task.is_terminal() {
-            return match task.state {
-                "cancelled" => Answer::Done,
-                _ => Answer::NotAllowed,
-            };
-        }
-        let real: Vec<usize> = task
-            .steps
-            .keys()
-            .copied()
-            .filter(|&position| task.is_real(position))
-            .collect();
-        for position in real {
-            if let Some(step) = task.step(position)
-                && !step.is_terminal()
-            {
-                step.moves("cancelled");
-            }
-        }
-        task.state = "cancelled";
-        Answer::Done
-    }
-
-    /// `pause_task`.
-    pub fn pause(&mut self, number: usize) -> Answer {
-        let task = &mut self.tasks[number];
-        if task.is_terminal() && !task.is_paused {
-            return Answer::NotAllowed;
-        }
-        task.is_paused = true;
-        Answer::Done
-    }
-
-    /// `resume_task`.
-    pub fn resume(&mut self, number: usize) {
-        self.tasks[number].is_paused = false;
-    }
-
-    /// An operator's doing to a step.
-    fn repaired(&mut self, (number, position): Place, from: &[&str]) -> Result<&mut Task, Answer> {
-        let task = &mut self.tasks[number];
-        if !task.is_real(position) {
-            Err(Answer::NoStep)
-        } else if !from.contains(&task.state_of(position))
-            || task.is_terminal() && task.state != "error"
-        {
-            Err(Answer::NotAllowed)
-        } else {
-            Ok(task)
-        }
-    }
-
-    /// `reset_step`: with a step that stands for instances those of them that failed, with an instance the step that stands for it, if it failed.
-    pub fn reset(&mut self, place: Place) -> Answer {
-        let task = match self.repaired(place, &FAILED) {
-            Ok(task) => task,
-            Err(answer) => return answer,
-        };
-        let (of, instance) = task.template.place(place.1);
-        let is_meant = |position: usize| {
-            position == place.1
-                || match (instance, task.template.place(position)) {
-                    (None, (other, Some(_))) | (Some(_), (other, None)) => other == of,
-                    _ => false,
-                }
-        };
-        let meant: Vec<usize> = task
-            .steps
-            .iter()
-            .filter(|&(&position, step)| is_meant(position) && FAILED.contains(&step.state))
-            .map(|(&position, _)| position)
-            .collect();
-        for &position in &meant {
-            if let Some(step) = task.step(position) {
-                step.begins_anew();
-            }
-        }
-        for &position in &meant {
-            let place = task.template.place(position);
-            let is_ready = match place {
-                (of, Some(number)) => number <= task.opened(of),
-                (of, None) => task.open(of) == 0,
-            };
-            task.run_at_once(position, is_ready);
-        }
-        if meant.contains(&of) && task.instances(of) > 0 {
-            task.fill_places(of);
-        }
-        task.settle();
-        Answer::Done
-    }
-
-    /// `complete_step_manually` and `resolve_step`.
-    pub fn settle_by_hand(
-        &mut self,
-        place: Place,
-        state: &'static str,
-        payload: Payload,
-    ) -> Answer {
-        const OPEN: [&str; 5] = [
-            "error",
-            "pending",
-            "enqueued",
-            "in_progress",
-            "waiting_for_retry",
-        ];
-        let task = match self.repaired(place, &OPEN) {
-            Ok(task) => task,
-            Err(answer) => return answer,
-        };
-        let mut had_ended = false;
-        if let Some(step) = task.step(place.1) {
-            had_ended = step.is_terminal();
-            step.moves(state);
-            step.attempt += 1;
-            step.payload = payload;
-        }
-        task.ends(place.1, had_ended);
-        task.settle();
-        Answer::Done
-    }
-
-    /// `rerun_task`.
-    pub fn rerun(&mut self, number: usize, from: Option<usize>, with_descendants: bool) -> Answer {
-        let task = &mut self.tasks[number];
-        let starts = from.is_none_or(|from| task.steps[&from].is_terminal());
-        if !starts || !task.is_terminal() && task.state != "blocked_by_failures" {
-            return Answer::NotAllowed;
-        }
-        let definitions = &task.template.steps;
-        let mut chosen = vec![from.is_none(); definitions.len()];
-        for position in 0..definitions.len() {
-            let mut dependencies = definitions[position].dependencies.iter();
-            let follows = dependencies.any(|&dependency| chosen[dependency]);
-            chosen[position] |= from == Some(position) || with_descendants && follows;
-        }
-        let positions: Vec<usize> = task.steps.keys().copied().collect();
-        for position in positions {
-            let (of, _) = task.template.place(position);
-            if chosen[of]
-                && let Some(step) = task.step(position)
-                && step.is_terminal()
-            {
-                step.begins_anew();
-            }
-        }
-        task.groups.retain(|&of, _| !chosen[of]);
-        if let Some(from) = from {
-            let is_ready = task.open(from) == 0;
-            task.run_at_once(from, is_ready);
-        }
-        task.settle();
-        Answer::Done
+        self.note_ended_waits();
+        self.tend_children();
     }
 }
 
 impl Task {
-    /// What an operator sets going exists, if it waits for nothing.
-    fn run_at_once(&mut self, position: usize, is_ready: bool) {
-        let (of, instance) = self.template.place(position);
-        let stands_for_instances =
-            instance.is_none() && matches!(self.template.steps[of].kind, Kind::Many { .. });
-        if !is_ready {
-            return;
+    /// What is ready for workers, or for the database.
+    fn visible(&self, is_sql: bool) -> Vec<usize> {
+        let steps = self.steps.iter().filter(|_| !self.is_paused);
+        steps
+            .filter(|(_, step)| step.is_visible(self.now))
+            .filter(|&(&position, _)| match self.template.row(position) {
+                Row::Step(of) => (self.template.steps[of].kind == Kind::Sql) == is_sql,
+                _ => !is_sql,
+            })
+            .map(|(&position, _)| position)
+            .collect()
+    }
+
+    /// A claim meets a step that is visible; whether it has it.
+    fn claim(&mut self, position: usize, lease: Millis) -> bool {
+        let now = self.now;
+        let retry = self.template.retry(position);
+        let is_instance = matches!(self.template.row(position), Row::Instance(..));
+        let Some(step) = self.step(position) else {
+            return false;
+        };
+        let is_expired = step.state == "in_progress";
+        let used_up = step.attempts_used >= retry.max_attempts;
+        if is_expired && used_up && is_instance {
+            // Left to maintenance.
+            return false;
         }
-        if stands_for_instances {
-            if !self.groups.contains_key(&of) {
-                self.begin(of);
+        if is_expired && (used_up || step.crashed && retry.delay > 0) {
+            self.fail_attempt(position, true, None);
+            if let Some(step) = self.step(position) {
+                step.crashed = true;
             }
-        } else if let Some(step) = self.step(position) {
-            step.state = "enqueued";
+            return false;
         }
+        if is_expired {
+            self.comes_to(position, "retryable_failure");
+        }
+        let Some(step) = self.step(position) else {
+            return false;
+        };
+        step.crashed |= is_expired;
+        step.state = "in_progress";
+        step.attempt += 1;
+        step.attempts_used += 1;
+        step.until = now + lease;
+        step.lease = lease;
+        true
+    }
+
+    fn evaluate(&mut self) {
+        let positions: Vec<usize> = self.steps.keys().copied().collect();
+        for position in positions {
+            let is_retryable = self.steps[&position].is_retryable;
+            match self.state_of(position) {
+                "enqueued_for_orchestration" => self.complete(position),
+                "enqueued_as_error_for_orchestration" => {
+                    self.fail_attempt(position, is_retryable, None);
+                }
+                _ => {}
+            }
+        }
+        self.settle_if_live();
+    }
+
+    fn end_leases(&mut self) {
+        let positions: Vec<usize> = self.steps.keys().copied().collect();
+        for position in positions {
+            let step = &self.steps[&position];
+            if step.state == "in_progress"
+                && !step.waits
+                && step.until.saturating_add(step.lease) <= self.now
+            {
+                // The first crash is retried at once.
+                let delay = (!step.crashed).then_some(0);
+                self.fail_attempt(position, true, delay);
+                if let Some(step) = self.step(position) {
+                    step.crashed = true;
+                }
+            }
+        }
+        self.settle_if_live();
     }
 }

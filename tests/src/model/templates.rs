@@ -1,6 +1,6 @@
-//! Templates, and ones as chance has it.
+//! Templates.
 
-use super::{Chance, Millis};
+use super::Millis;
 
 /// A step of a template.
 #[derive(Debug, Clone)]
@@ -11,6 +11,15 @@ pub struct Definition {
     pub kind: Kind,
     /// The positions of the steps it waits for.
     pub dependencies: Vec<usize>,
+    /// How often it is tried.
+    pub retry: Retry,
+    /// How often what undoes it is tried, if anything does.
+    pub undo: Option<Retry>,
+}
+
+/// How often something is tried.
+#[derive(Debug, Clone, Copy)]
+pub struct Retry {
     /// How many claims it may use up.
     pub max_attempts: i32,
     /// The delay before each further attempt.
@@ -39,7 +48,39 @@ pub enum Kind {
         /// `failure_strategy`.
         strategy: Option<&'static str>,
     },
+    /// It waits for a signal.
+    Signal {
+        /// The number of its name.
+        name: usize,
+        /// The longest it waits.
+        timeout: Option<Millis>,
+        /// Whether it goes on with a default then, rather than failing.
+        goes_on: bool,
+    },
+    /// It waits until a time.
+    Timer(Until),
+    /// It waits for a task of its own.
+    Child {
+        /// The name of that task's template.
+        template: String,
+        /// The step whose result has its context, if not its parent's.
+        context: Option<usize>,
+    },
+    /// The database runs it.
+    Sql,
 }
+
+/// Until when a timer waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// So long from when it is ready.
+    Delay(Millis),
+    /// The time in a step's result.
+    Result(usize),
+}
+
+/// How many names of signals there are; one more is none.
+pub const SIGNALS: usize = 2;
 
 /// A template.
 #[derive(Debug)]
@@ -54,42 +95,7 @@ pub struct Template {
     pub defers: bool,
 }
 
-const STRATEGIES: [Option<&str>; 4] = [
-    None,
-    Some("continue_on_failure"),
-    Some("isolate"),
-    Some("fail_fast"),
-];
-
 impl Template {
-    /// The steps that are made many of.
-    fn many(&self) -> Vec<usize> {
-        (0..self.steps.len())
-            .filter(|&position| matches!(self.steps[position].kind, Kind::Many { .. }))
-            .collect()
-    }
-
-    /// What is at a position: a step, or which instance of one, from 1.
-    #[must_use]
-    pub fn place(&self, position: usize) -> (usize, Option<usize>) {
-        let many = self.many();
-        match position.checked_sub(self.steps.len()) {
-            Some(beyond) => (many[beyond % many.len()], Some(beyond / many.len() + 1)),
-            None => (position, None),
-        }
-    }
-
-    /// The position of an instance.
-    #[must_use]
-    pub fn instance(&self, of: usize, number: usize) -> usize {
-        let many = self.many();
-        let turn = many
-            .iter()
-            .position(|&position| position == of)
-            .unwrap_or_default();
-        self.steps.len() + (number - 1) * many.len() + turn
-    }
-
     /// The steps that wait for one.
     #[must_use]
     pub fn dependents(&self, position: usize) -> Vec<usize> {
@@ -108,82 +114,10 @@ impl Template {
                 .any(|&dependency| self.leads_to(from, dependency))
     }
 
-    /// A template of all kinds of steps.
+    /// Whether one of its steps waits for a signal.
     #[must_use]
-    pub fn random(name: &str, chance: &mut Chance) -> Self {
-        let mut template = Self {
-            name: name.to_owned(),
-            steps: Vec::new(),
-            blocks: chance.once_in(2),
-            defers: chance.once_in(3),
-        };
-        let count = 4 + chance.below(5);
-        while template.steps.len() < count {
-            match chance.below(10) {
-                0 | 1 => template.push(Kind::Decision, None, chance),
-                2 | 3 if !template.steps.is_empty() => {
-                    template.push(Kind::Convergence, None, chance);
-                }
-                4 | 5 if !template.steps.is_empty() => {
-                    let source = chance.below(template.steps.len());
-                    if !matches!(
-                        template.steps[source].kind,
-                        Kind::Decision | Kind::Convergence
-                    ) {
-                        template.push_many(source, false, chance);
-                    }
-                }
-                6 => {
-                    template.push(Kind::Batchable, None, chance);
-                    template.push_many(template.steps.len() - 1, true, chance);
-                }
-                _ => template.push(Kind::Plain, None, chance),
-            }
-        }
-        // A decision needs something to choose.
-        let idle: Vec<usize> = (0..template.steps.len())
-            .filter(|&position| template.steps[position].kind == Kind::Decision)
-            .filter(|&position| template.dependents(position).is_empty())
-            .collect();
-        for decision in idle {
-            template.push(Kind::Plain, Some(decision), chance);
-        }
-        template
-    }
-
-    fn push_many(&mut self, source: usize, is_batch: bool, chance: &mut Chance) {
-        let kind = Kind::Many {
-            source,
-            is_batch,
-            parallel: chance.one_of(&[None, Some(1), Some(2)]).flatten(),
-            strategy: chance.one_of(&STRATEGIES).flatten(),
-        };
-        self.push(kind, Some(source), chance);
-    }
-
-    /// A step more, which waits for some of those before it.
-    fn push(&mut self, kind: Kind, needed: Option<usize>, chance: &mut Chance) {
-        let is_batch = matches!(kind, Kind::Many { is_batch: true, .. });
-        let mut dependencies: Vec<usize> = needed.into_iter().collect();
-        let more = match needed {
-            Some(_) => chance.below(2),
-            None if kind == Kind::Convergence => 1 + chance.below(3),
-            None => chance.below(3),
-        };
-        for _ in 0..more.min(self.steps.len()) {
-            let other = chance.below(self.steps.len());
-            let is_other_batch = is_batch && self.steps[other].kind == Kind::Batchable;
-            if !dependencies.contains(&other) && !is_other_batch {
-                dependencies.push(other);
-            }
-        }
-        dependencies.sort_unstable();
-        self.steps.push(Definition {
-            name: format!("s{}", self.steps.len()),
-            kind,
-            dependencies,
-            max_attempts: 1 + chance.below(3) as i32,
-            delay: [0, 2_000, 10_000][chance.below(3)],
-        });
+    pub fn waits_for(&self, signal: usize) -> bool {
+        let is_it = |kind: &Kind| matches!(kind, Kind::Signal { name, .. } if *name == signal);
+        self.steps.iter().any(|step| is_it(&step.kind))
     }
 }

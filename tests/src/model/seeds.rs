@@ -1,0 +1,20 @@
+//! Which runs there are, and how long one is.
+
+use uuid::Uuid;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// The seed in `TASKER_MODEL_SEED`; without it one that is always the same, and new ones.
+#[must_use]
+pub fn seeds() -> Vec<u64> {
+    let new = || Uuid::new_v4().as_u64_pair().0;
+    number("TASKER_MODEL_SEED").map_or_else(|| vec![1, new(), new()], |seed| vec![seed])
+}
+
+/// The operations in a run: those in `TASKER_MODEL_OPERATIONS`, or the given.
+#[must_use]
+pub fn operations(default: u64) -> u64 {
+    number("TASKER_MODEL_OPERATIONS").unwrap_or(default)
+}
