@@ -3431,6 +3431,37 @@ $function$;
 comment on function tasker._require_unlimited(text) is 'Refuses what reaches beyond the namespaces of a session that is limited to some (42501).';
 revoke all on function tasker._require_unlimited(text) from public;
 
+CREATE OR REPLACE FUNCTION tasker._rerun_unstarted(p_task_uuid uuid, p_now timestamp with time zone, p_actor text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+declare
+  v_task record;
+begin
+  select t.state, t.namespace_id, t.paused_at, x.steps_count, x.roots_count into v_task
+  from tasker.tasks t
+  join tasker.templates x on x.template_id = t.template_id
+  where t.task_uuid = p_task_uuid;
+  update tasker.tasks t
+  set state = case when v_task.steps_count = 0 then 'complete' when v_task.roots_count = 0 then 'waiting_for_dependencies' else 'steps_in_process' end,
+    running = v_task.roots_count, started_at = p_now, finished_at = case v_task.steps_count when 0 then p_now end, error = null
+  where t.task_uuid = p_task_uuid;
+  insert into tasker.task_transitions (task_uuid, path, at, actor)
+  values (p_task_uuid, tasker._task_path(v_task.state, array['rerun'] || case when v_task.steps_count = 0 then array['all_steps_successful']
+    when v_task.roots_count = 0 then array['no_dependencies_ready'] else array['ready_steps_found', 'steps_enqueued'] end), p_now, p_actor);
+  perform tasker._raise_refused(tasker._start_after_all(p_task_uuid, p_now, p_actor));
+  if v_task.paused_at is not null then
+    perform tasker._mark_steps(p_task_uuid, v_task.namespace_id, v_task.paused_at, p_now);
+  end if;
+  if v_task.steps_count = 0 then
+    perform tasker._note_ends(array[p_task_uuid]);
+  end if;
+end
+$function$;
+comment on function tasker._rerun_unstarted(uuid,timestamp with time zone,text) is 'Starts a task that ended before it had started: it has no steps yet.';
+revoke all on function tasker._rerun_unstarted(uuid,timestamp with time zone,text) from public;
+
 CREATE OR REPLACE FUNCTION tasker._result_of_task(p_task_uuid uuid)
  RETURNS jsonb
  LANGUAGE plpgsql
@@ -4895,8 +4926,7 @@ begin
     select s.step_uuid
     from tasker.steps s
     where tasker._has_compensations(p_template_id) and s.step_uuid > p_task_uuid and s.step_uuid <= tasker._last_step_uuid(p_task_uuid)
-      and s.state = 'pending' and s.undoes is not null
-      and not exists (select from tasker.tasks t where t.task_uuid = p_task_uuid and t.compensates is not null)
+      and s.state = 'pending' and s.undoes is null and tasker._is_compensation(p_template_id, tasker._number_of(s.step_uuid))
     union all
     select l.step_uuid from tasker._left_over_instances(p_task_uuid, p_template_id) l);
 end
