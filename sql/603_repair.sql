@@ -173,4 +173,4 @@ end
 $function$;
 comment on function tasker.rerun_task(uuid, text, boolean, jsonb) is
   'Runs a task that has ended, or is blocked by failures, anew in place: from a step on, that step alone, or all of it; the results of other steps are kept. A context given takes '
-  'the place of the task''s own. A cancelled task''s other steps stay cancelled; steps whose compensation has run can''t be left out (TK010). Errors: TK001, TK002, TK010, TK021, TK022, 22023.';
+  'the place of the task''s own. A cancelled task''s other steps stay cancelled; steps whose compensation has run can''t be left out (TK010). Errors: TK001, TK002, TK010, TK021, TK022, TK030, 22023.';

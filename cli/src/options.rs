@@ -106,6 +106,7 @@ pub(crate) enum Command {
     /// Write the completions for a shell
     Completion(CompletionOptions),
     /// Run a private PostgreSQL, server and worker in a folder, for development
+    #[command(after_help = "Example:\n  tasker-ctl dev")]
     Dev(DevOptions),
 }
 
@@ -133,15 +134,11 @@ mod tests {
 
     #[test]
     fn the_help_of_each_command_has_an_example_that_calls_it() {
-        let elsewhere = [" tasker-ctl task ", " tasker-ctl dev"];
         for (words, command) in leaves(&Options::command(), "") {
-            if elsewhere.iter().any(|start| words.starts_with(start)) {
-                continue;
-            }
             let help = command.get_after_help().map(ToString::to_string);
             let help = help.unwrap_or_default();
             assert!(
-                help.starts_with("Example:\n ") && help.contains(&words),
+                help.starts_with("Example") && help.contains(&words),
                 "{words}: {help}"
             );
         }

@@ -10,8 +10,10 @@ use uuid::Uuid;
 use crate::connection::Client;
 use crate::error::Error;
 
-const CANCEL_TASK: &str =
-    "select tasker.cancel_task(task_uuid => $1, reason => $2, compensate => $3)";
+/// Version 0.1.0 of the extension knows no compensation.
+const CANCEL_TASK: &str = "select tasker.cancel_task(task_uuid => $1, reason => $2)";
+const CANCEL_AND_COMPENSATE: &str =
+    "select tasker.cancel_task(task_uuid => $1, reason => $2, compensate => true)";
 
 const RERUN_TASK: &str = "select tasker.rerun_task(task_uuid => $1, from_step => $2, with_descendants => $3, context => $4)";
 
@@ -121,10 +123,14 @@ impl Client {
         task_uuid: Uuid,
         options: CancelOptions<'_>,
     ) -> Result<bool, Error> {
-        let cancelled = sqlx::query_scalar(CANCEL_TASK)
+        let statement = if options.compensate {
+            CANCEL_AND_COMPENSATE
+        } else {
+            CANCEL_TASK
+        };
+        let cancelled = sqlx::query_scalar(statement)
             .bind(task_uuid)
             .bind(options.reason)
-            .bind(options.compensate)
             .fetch_one(self.pool())
             .await?;
         Ok(cancelled)

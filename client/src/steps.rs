@@ -14,20 +14,20 @@ macro_rules! step_columns {
     () => {
         "step_uuid, task_uuid, name, type, instance, state, attempt, attempts_used, max_attempts, handler, inputs, \
          result, error, checkpoint, worker_id, lease_expires_at, retry_at, remaining_dependencies, dependencies, \
-         created_at, enqueued_at, started_at, finished_at, child_task_uuid"
+         created_at, enqueued_at, started_at, finished_at, (later ->> 'child_task_uuid')::uuid as child_task_uuid"
     };
 }
 
 const LIST_STEPS: &str = concat!(
     "select ",
     step_columns!(),
-    " from tasker.list_steps(task_uuid => $1)"
+    " from tasker.list_steps(task_uuid => $1) r cross join lateral to_jsonb(r) later"
 );
 
 const GET_STEP: &str = concat!(
     "select ",
     step_columns!(),
-    " from tasker.get_step(step_uuid => $1)"
+    " from tasker.get_step(step_uuid => $1) r cross join lateral to_jsonb(r) later"
 );
 
 const STEP_HISTORY: &str = "select seq, from_state, to_state, event, at, attempt, actor, metadata \

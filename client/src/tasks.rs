@@ -20,32 +20,33 @@ const CREATE_TASK: &str = "select tasker.create_task(template_name => $1, namesp
 const CREATE_TASKS: &str =
     "select ordinal, task_uuid, created from tasker.create_tasks(requests => $1) order by ordinal";
 
+/// Columns that version 0.1.0 of the extension has not are read as it is there: null.
 macro_rules! task_columns {
     () => {
         "task_uuid, namespace, template_name, template_version, state, context, priority, tags, correlation_id, \
          parent_correlation_id, idempotency_key, initiator, source_system, reason, run_at, created_at, started_at, \
-         finished_at, paused_at, steps_total, steps_done, steps_failed, error, parent_task_uuid, parent_step_uuid"
+         finished_at, paused_at, steps_total, steps_done, steps_failed, error, (later ->> 'parent_task_uuid')::uuid as parent_task_uuid, (later ->> 'parent_step_uuid')::uuid as parent_step_uuid"
     };
 }
 
 const GET_TASK: &str = concat!(
     "select ",
     task_columns!(),
-    " from tasker.get_task(task_uuid => $1)"
+    " from tasker.get_task(task_uuid => $1) r cross join lateral to_jsonb(r) later"
 );
 
 const LIST_TASKS: &str = concat!(
     "select ",
     task_columns!(),
     " from tasker.list_tasks(namespace => $1, template_name => $2, states => $3, tags => $4, context_contains => $5, \
-     created_after => $6, created_before => $7, after => $8, \"limit\" => $9)"
+     created_after => $6, created_before => $7, after => $8, \"limit\" => $9) r cross join lateral to_jsonb(r) later"
 );
 
 const TASK_HISTORY: &str = "select seq, from_state, to_state, event, at, attempt, actor, metadata \
     from tasker.task_history(task_uuid => $1)";
 
-const TASK_GRAPH: &str = "select number, name, type, step_uuid, state, created, dependencies, dependents, child_task_uuid \
-    from tasker.task_graph(task_uuid => $1)";
+const TASK_GRAPH: &str = "select number, name, type, step_uuid, state, created, dependencies, dependents, (to_jsonb(r) ->> 'child_task_uuid')::uuid as child_task_uuid \
+    from tasker.task_graph(task_uuid => $1) r";
 
 /// What a new task is to be. `NewTask { template_name, ..Default::default() }` leaves the rest to the database's defaults.
 #[derive(Debug, Clone, Serialize, Deserialize)]
