@@ -1,5 +1,6 @@
 //! Server-Sent Events, read from a connection of one's own: as cheap as a listener can be, so that there may be thousands.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -69,10 +70,10 @@ impl EventStream {
     ) -> anyhow::Result<Self> {
         let address = server.url.trim_start_matches("http://");
         let mut connection = TcpStream::connect(address).await?;
-        let header: String = headers
-            .iter()
-            .map(|(name, value)| format!("{name}: {value}\r\n"))
-            .collect();
+        let mut header = String::new();
+        for (name, value) in headers {
+            write!(header, "{name}: {value}\r\n")?;
+        }
         // 1.0: the body comes as it is, not in chunks.
         let request = format!(
             "GET {path} HTTP/1.0\r\nHost: {address}\r\nAccept: text/event-stream\r\n{header}\r\n"
