@@ -6708,7 +6708,7 @@ begin
   perform tasker._close_mended(rerun_task.task_uuid, null, 'the task was rerun', v_now, v_actor);
 end
 $function$;
-comment on function tasker.rerun_task(uuid,text,boolean,jsonb) is 'Runs a task that has ended, or is blocked by failures, anew in place: from a step on, that step alone, or all of it; the results of other steps are kept. A context given takes the place of the task''s own. A cancelled task''s other steps stay cancelled; steps whose compensation has run can''t be left out (TK010). Errors: TK001, TK002, TK010, TK021, TK022, 22023.';
+comment on function tasker.rerun_task(uuid,text,boolean,jsonb) is 'Runs a task that has ended, or is blocked by failures, anew in place: from a step on, that step alone, or all of it; the results of other steps are kept. A context given takes the place of the task''s own. A cancelled task''s other steps stay cancelled; steps whose compensation has run can''t be left out (TK010). Errors: TK001, TK002, TK010, TK021, TK022, TK030, 22023.';
 
 CREATE OR REPLACE FUNCTION tasker.resolve_dead_letter(dead_letter_uuid uuid, resolution text, note text DEFAULT NULL::text)
  RETURNS SETOF tasker.dead_letter
