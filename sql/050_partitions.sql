@@ -8,7 +8,7 @@ language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $f
   values
     -- An index on what changes in a task or a step would make each change write every index anew.
     ('tasks', 'task_uuid', 'fillfactor = 70', '{}'::text[]),
-    ('steps', 'step_uuid', 'fillfactor = 35', '{}'),
+    ('steps', 'step_uuid', 'fillfactor = 28', '{}'),
     -- task_history; list_events
     ('task_transitions', null, 'fillfactor = 100', array['create index %1$I on tasker.%2$I (task_uuid)',
       'create index %1$I on tasker.%2$I using brin (seq) with (pages_per_range = 32, autosummarize = on); '

@@ -55,7 +55,7 @@ declare
   v_partition regclass;
 begin
   for v_partition in select i.inhrelid::pg_catalog.regclass from pg_catalog.pg_inherits i where i.inhparent = 'tasker.steps'::pg_catalog.regclass loop
-    execute pg_catalog.format('alter table %s set (fillfactor = 35)', v_partition);
+    execute pg_catalog.format('alter table %s set (fillfactor = 28)', v_partition);
   end loop;
 end
 $steps$;
@@ -2786,7 +2786,7 @@ AS $function$
   values
     -- An index on what changes in a task or a step would make each change write every index anew.
     ('tasks', 'task_uuid', 'fillfactor = 70', '{}'::text[]),
-    ('steps', 'step_uuid', 'fillfactor = 35', '{}'),
+    ('steps', 'step_uuid', 'fillfactor = 28', '{}'),
     -- task_history; list_events
     ('task_transitions', null, 'fillfactor = 100', array['create index %1$I on tasker.%2$I (task_uuid)',
       'create index %1$I on tasker.%2$I using brin (seq) with (pages_per_range = 32, autosummarize = on); '
