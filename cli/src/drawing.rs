@@ -24,19 +24,44 @@ pub(crate) struct Node {
     pub(crate) name: String,
     /// Its type, as the template names it.
     pub(crate) kind: String,
-    /// Its state; none for one that isn't created, and for one of a template.
-    pub(crate) state: Option<String>,
+    /// How it stands.
+    pub(crate) standing: Standing,
     /// More about it, where there is more to say.
     pub(crate) note: Option<String>,
     /// The names of the steps it waits for. Names that aren't there are passed over.
     pub(crate) dependencies: Vec<String>,
 }
 
+/// How a step stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// A template's step, which has no state.
+    Planned,
+    /// Its task hasn't made it, and may never do.
+    NotCreated,
+    /// In this state.
+    In(String),
+}
+
+impl Standing {
+    /// Of a task's step, by its state.
+    pub(crate) fn of(state: Option<&str>) -> Self {
+        state.map_or(Self::NotCreated, |state| Self::In(state.to_owned()))
+    }
+
+    fn state(&self) -> Option<&str> {
+        match self {
+            Self::In(state) => Some(state),
+            Self::Planned | Self::NotCreated => None,
+        }
+    }
+}
+
 impl Node {
     /// The second line of its box, if it has one.
     fn subtitle(&self) -> Option<String> {
         let kind = (self.kind != "standard").then_some(self.kind.as_str());
-        let parts: Vec<&str> = [kind, self.state.as_deref(), self.note.as_deref()]
+        let parts: Vec<&str> = [kind, self.standing.state(), self.note.as_deref()]
             .into_iter()
             .flatten()
             .collect();
@@ -52,7 +77,7 @@ pub(crate) mod tests {
         Node {
             name: name.to_owned(),
             kind: "standard".to_owned(),
-            state: (!state.is_empty()).then(|| state.to_owned()),
+            standing: Standing::of((!state.is_empty()).then_some(state)),
             note: None,
             dependencies: dependencies.iter().map(|name| (*name).to_owned()).collect(),
         }

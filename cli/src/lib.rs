@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `options` | the command line |
-//! | `auth`, `config`, `database`, `events`, `templates`, `tasks`, `steps`, `bulk`, `dead_letters`, `workers`, `queues`, `schedules`, `namespaces`, `system`, `completion` | the subcommands |
+//! | `auth`, `config`, `database`, `events`, `templates`, `tasks`, `steps`, `bulk`, `dead_letters`, `domain_events`, `subscriptions`, `workers`, `queues`, `schedules`, `namespaces`, `system`, `completion` | the subcommands |
 //! | `watch` | a task followed until it ends |
 //! | `repeat` | `--watch`: what only looks, again and again |
 //! | `drawing` | graphs of steps |
@@ -20,6 +20,7 @@ mod config;
 mod database;
 mod dead_letters;
 pub mod dev;
+mod domain_events;
 mod drawing;
 mod events;
 mod failure;
@@ -31,6 +32,7 @@ mod reference;
 mod repeat;
 mod schedules;
 mod steps;
+mod subscriptions;
 mod system;
 mod tasks;
 mod templates;
@@ -117,6 +119,12 @@ async fn dispatch(options: Options, settings: &Settings) -> Result<(), Failure> 
         Command::Auth(command) => auth::run(command, database_url, output).await,
         Command::Event(command) => {
             events::run(command, &connect(database_url).await?, output).await
+        }
+        Command::DomainEvent(command) => {
+            domain_events::run(command, &connect(database_url).await?, output).await
+        }
+        Command::Subscription(command) => {
+            subscriptions::run(command, &connect(database_url).await?, output).await
         }
         Command::Dev(options) => {
             start_log();

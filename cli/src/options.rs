@@ -11,12 +11,14 @@ use crate::config::ConfigCommand;
 use crate::database::DbCommand;
 use crate::dead_letters::DlqCommand;
 use crate::dev::DevOptions;
+use crate::domain_events::DomainEventCommand;
 use crate::events::EventCommand;
 use crate::namespaces::NamespaceCommand;
 use crate::output::Format;
 use crate::queues::QueueCommand;
 use crate::schedules::ScheduleCommand;
 use crate::steps::StepCommand;
+use crate::subscriptions::SubscriptionCommand;
 use crate::system::SystemCommand;
 use crate::tasks::TaskCommand;
 use crate::templates::TemplateCommand;
@@ -79,6 +81,12 @@ pub(crate) enum Command {
     /// List and follow what happens to tasks and steps
     #[command(subcommand)]
     Event(EventCommand),
+    /// List what steps published, subscribe to it, send it again
+    #[command(subcommand)]
+    DomainEvent(DomainEventCommand),
+    /// Look at the subscriptions to what steps publish
+    #[command(subcommand)]
+    Subscription(SubscriptionCommand),
     /// Investigate and resolve dead letters: what failed for good
     #[command(subcommand)]
     Dlq(DlqCommand),

@@ -44,7 +44,7 @@ pub(crate) async fn run(
         TaskCommand::Create(options) => create(client, *options, output, follow).await,
         TaskCommand::Get(task) => get(client, task.task_uuid, output).await,
         TaskCommand::List(options) => list(client, options, output).await,
-        TaskCommand::Watch(task) => watch::run(client, task.task_uuid, output).await,
+        TaskCommand::Watch(task) => Box::pin(watch::run(client, task.task_uuid, output)).await,
         TaskCommand::Steps(task) => {
             let steps = client.list_steps(task.task_uuid).await?;
             output.show(&steps, || shown::steps_table(&steps, output))
@@ -110,7 +110,7 @@ async fn create(
             eprintln!("this idempotency key was used before: the task exists");
         }
         if follow {
-            return watch::run(client, created.task_uuid, output).await;
+            return Box::pin(watch::run(client, created.task_uuid, output)).await;
         }
         // The bare UUID, so that a shell can keep it in a variable.
         output.show(&created, || created.task_uuid.to_string())?;

@@ -106,6 +106,7 @@ pub struct BulkJob {
     /// The job's key.
     pub job_uuid: Uuid,
     /// What it does to each task.
+    #[cfg_attr(feature = "openapi", schema(example = "reset_failed"))]
     pub action: String,
     /// Which tasks it does it to.
     #[cfg_attr(feature = "openapi", schema(value_type = BulkFilter))]

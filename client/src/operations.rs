@@ -88,10 +88,15 @@ pub struct Violation {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HealthCheck {
     /// What was checked.
+    #[cfg_attr(feature = "openapi", schema(example = "workers"))]
     pub name: String,
     /// Whether it is well.
     pub ok: bool,
     /// More about it.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(example = "every handler has a live worker")
+    )]
     pub detail: Option<String>,
 }
 

@@ -121,6 +121,7 @@ pub struct Schedule {
     #[sqlx(json)]
     pub context: Box<RawValue>,
     /// Which of the times that were missed are run later: `none`, `one` or `all`.
+    #[cfg_attr(feature = "openapi", schema(example = "one"))]
     pub catch_up: String,
     /// When it is due next.
     pub next_at: DateTime<Utc>,

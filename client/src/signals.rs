@@ -17,6 +17,7 @@ const LIST_SIGNALS: &str = "select name, step_names, waiting, payload, sent_at, 
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Signal {
     /// Its name.
+    #[cfg_attr(feature = "openapi", schema(example = "approval"))]
     pub name: String,
     /// The names of the steps that wait for it at some time.
     pub step_names: Vec<String>,

@@ -66,11 +66,17 @@ pub struct Explanation {
     /// Its name.
     pub step_name: String,
     /// Its state.
+    #[cfg_attr(feature = "openapi", schema(example = "enqueued"))]
     pub state: String,
     /// A word that programs can rely on: `running`, `lease_ended`, `queued`, `no_worker`, `retry`, `dependency`, `limit`, `compensation`,
     /// `blocked`, `failed`, `evaluation`, `scheduled`, `signal`, `timer`, `child`, `task_paused`, `namespace_paused`.
+    #[cfg_attr(feature = "openapi", schema(example = "no_worker"))]
     pub reason: String,
     /// The same in words, with what the word leaves open.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(example = "no live worker serves shop.ship in namespace shop")
+    )]
     pub explanation: String,
     /// The names of the steps it waits for.
     pub waits_for: Vec<String>,
@@ -91,12 +97,15 @@ pub struct Compensation {
     /// Its key: it is a step itself.
     pub step_uuid: Uuid,
     /// Its name.
+    #[cfg_attr(feature = "openapi", schema(example = "charge_compensation"))]
     pub name: String,
     /// Its state.
+    #[cfg_attr(feature = "openapi", schema(example = "enqueued"))]
     pub state: String,
     /// The key of the step that it undoes.
     pub undoes_step_uuid: Uuid,
     /// The name of the step that it undoes.
+    #[cfg_attr(feature = "openapi", schema(example = "charge"))]
     pub undoes_name: String,
     /// Claims so far that weren't given back.
     pub attempts_used: i32,

@@ -42,12 +42,15 @@ pub struct Step {
     /// The key of its task.
     pub task_uuid: Uuid,
     /// Its name within the task.
+    #[cfg_attr(feature = "openapi", schema(example = "ship"))]
     pub name: String,
     /// Its type, as the template names it.
+    #[cfg_attr(feature = "openapi", schema(example = "standard"))]
     pub r#type: String,
     /// Its number among the instances of one step of the template.
     pub instance: Option<i32>,
     /// One of the ten states.
+    #[cfg_attr(feature = "openapi", schema(example = "in_progress"))]
     pub state: String,
     /// The fencing token of its last claim.
     pub attempt: i32,

@@ -160,6 +160,7 @@ pub struct Task {
     /// The version of its template.
     pub template_version: String,
     /// One of the twelve states.
+    #[cfg_attr(feature = "openapi", schema(example = "steps_in_process"))]
     pub state: String,
     /// Its input, with the schema's defaults filled in.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
@@ -192,10 +193,13 @@ pub struct Task {
     /// Since when it is paused.
     pub paused_at: Option<DateTime<Utc>>,
     /// How many steps it has.
+    #[cfg_attr(feature = "openapi", schema(example = 4))]
     pub steps_total: i32,
     /// How many of them are satisfied.
+    #[cfg_attr(feature = "openapi", schema(example = 1))]
     pub steps_done: i32,
     /// How many of them failed for good.
+    #[cfg_attr(feature = "openapi", schema(example = 0))]
     pub steps_failed: i32,
     /// Why it ended in `error`.
     #[cfg_attr(feature = "openapi", schema(value_type = serde_json::Value))]
@@ -239,8 +243,10 @@ pub struct HistoryRow {
     /// The state before; `None` for the first row.
     pub from_state: Option<String>,
     /// The state after.
+    #[cfg_attr(feature = "openapi", schema(example = "in_progress"))]
     pub to_state: String,
     /// What happened.
+    #[cfg_attr(feature = "openapi", schema(example = "start"))]
     pub event: String,
     /// When.
     pub at: DateTime<Utc>,
@@ -261,8 +267,10 @@ pub struct GraphNode {
     /// Its number in topological order, from 1.
     pub number: i32,
     /// Its name.
+    #[cfg_attr(feature = "openapi", schema(example = "ship"))]
     pub name: String,
     /// Its type, as the template names it.
+    #[cfg_attr(feature = "openapi", schema(example = "standard"))]
     pub r#type: String,
     /// Its key, if it is created.
     pub step_uuid: Option<Uuid>,

@@ -35,6 +35,7 @@ pub struct RegisteredTemplate {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
+    #[cfg_attr(feature = "openapi", schema(example = "order_fulfillment"))]
     pub name: String,
     /// Its version.
     pub version: String,
@@ -47,12 +48,16 @@ pub struct RegisteredTemplate {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Finding {
     /// `error` or `warning`.
+    #[cfg_attr(feature = "openapi", schema(example = "error"))]
     pub severity: String,
     /// Its stable code.
+    #[cfg_attr(feature = "openapi", schema(example = "MISSING_DEPENDENCY"))]
     pub code: String,
     /// Where in the document.
+    #[cfg_attr(feature = "openapi", schema(example = "steps[1].dependencies[0]"))]
     pub path: String,
     /// What is wrong.
+    #[cfg_attr(feature = "openapi", schema(example = "there is no step pack"))]
     pub message: String,
 }
 
@@ -65,6 +70,7 @@ pub struct TemplateSummary {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
+    #[cfg_attr(feature = "openapi", schema(example = "order_fulfillment"))]
     pub name: String,
     /// Its version.
     pub version: String,
@@ -89,6 +95,7 @@ pub struct Template {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
+    #[cfg_attr(feature = "openapi", schema(example = "order_fulfillment"))]
     pub name: String,
     /// Its version.
     pub version: String,

@@ -10,7 +10,7 @@ const MAX_LENGTH: usize = 64;
 const MAX_COUNT: usize = 64;
 
 /// The permissions there are, each with what it allows.
-pub const PERMISSIONS: [(&str, &str); 16] = [
+pub const PERMISSIONS: [(&str, &str); 19] = [
     ("tasks:create", "create tasks"),
     ("tasks:read", "see a task, its graph, history and events"),
     ("tasks:list", "list tasks"),
@@ -25,6 +25,15 @@ pub const PERMISSIONS: [(&str, &str); 16] = [
     ("templates:write", "register and retire templates"),
     ("dlq:read", "see dead letters"),
     ("dlq:update", "open and resolve dead letters"),
+    ("domain_events:read", "see domain events and subscriptions"),
+    (
+        "domain_events:subscribe",
+        "subscribe to domain events, claim and finish them",
+    ),
+    (
+        "domain_events:manage",
+        "end subscriptions, send domain events again",
+    ),
     (
         "schedules:write",
         "create, pause, delete and backfill schedules",

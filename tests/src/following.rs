@@ -138,3 +138,14 @@ pub async fn is_blocked_by(pool: &PgPool, waiting: i32, holding: i32) -> anyhow:
     )
     .await
 }
+
+/// Waits until somebody follows the feed of events, has read all that is there, and has asked for notices.
+pub async fn somebody_follows(pool: &PgPool) -> anyhow::Result<()> {
+    let query = "select count(*) > 0 from pg_locks l where l.locktype = 'advisory' and l.mode = 'ShareLock' \
+        and l.database = (select d.oid from pg_database d where d.datname = current_database())";
+    eventually("somebody follows", WAITS_WITHIN, async || {
+        let is_followed: bool = sqlx::query_scalar(query).fetch_one(pool).await?;
+        Ok(is_followed.then_some(()))
+    })
+    .await
+}

@@ -22,6 +22,7 @@
 //! - [`weeks`]: the work of several weeks
 //! - [`flight`]: work in every state, to be finished after something has happened to the database
 //! - [`contents`]: what is in the tables
+//! - [`publishing`]: steps that have published domain events
 //! - [`references`]: the reference pages as the code says them
 //! - [`releases`]: databases of versions that were released
 //! - [`mix`]: a bit of everything that callers do
@@ -60,6 +61,7 @@ pub mod model_run;
 pub mod pages;
 pub mod partitions;
 mod program;
+pub mod publishing;
 pub mod references;
 pub mod releases;
 pub mod scenario;

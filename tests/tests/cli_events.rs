@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tasker_tests::command::ctl;
-use tasker_tests::following::create;
+use tasker_tests::following::{create, somebody_follows};
 use tasker_tests::{Stage, TestDatabase, eventually};
 use uuid::Uuid;
 
@@ -103,14 +103,7 @@ async fn what_was_before_is_not_followed_unless_asked_for() -> anyhow::Result<()
     let follow = ["event", "follow", "--task", &task, "-o", "json"];
     let following = ctl(&stage.database, &follow);
     let rerun = async {
-        // Followers have asked for notices when they have read everything.
-        eventually("somebody follows", WITHIN, async || {
-            let query = "select count(*) from pg_locks l where l.locktype = 'advisory' and l.mode = 'ShareLock' \
-                and l.database = (select d.oid from pg_database d where d.datname = current_database())";
-            let waiting: i64 = sqlx::query_scalar(query).fetch_one(stage.database.pool()).await?;
-            Ok((waiting > 0).then_some(()))
-        })
-        .await?;
+        somebody_follows(stage.database.pool()).await?;
         sqlx::query("select tasker.rerun_task($1::uuid)")
             .bind(&task)
             .execute(stage.database.pool())

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use tasker_tests::command::ctl;
-use tasker_tests::following::{create, step_in_state};
+use tasker_tests::following::{create, somebody_follows, step_in_state};
 use tasker_tests::{Stage, TestDatabase};
 use uuid::Uuid;
 
@@ -222,6 +222,33 @@ async fn a_watch_goes_on_while_the_steps_run_and_sees_the_cancellation() -> anyh
             .is_some_and(|line| line.contains("cancelled")),
         "{}",
         watched.stdout
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_watch_is_told_of_a_change_by_the_feed() -> anyhow::Result<()> {
+    let stage = Stage::new(&[]).await?;
+    let task_uuid = create(
+        stage.client(),
+        "example",
+        "failures",
+        &json!({"kind": "timeout", "times": 9}),
+    )
+    .await?;
+    let uuid = task_uuid.to_string();
+    let arguments = ["task", "watch", &uuid, "-o", "json"];
+    let changes = async {
+        somebody_follows(stage.database.pool()).await?;
+        anyhow::Ok(stage.client().cancel_task(task_uuid, None).await?)
+    };
+    let (watched, cancelled) = tokio::join!(ctl(&stage.database, &arguments), changes);
+    assert!(cancelled?);
+    let seen = watched?.json_lines()?;
+    let last = seen.last().expect("changes");
+    assert_eq!(
+        (&last["step"], &last["state"]),
+        (&Value::Null, &json!("cancelled"))
     );
     Ok(())
 }

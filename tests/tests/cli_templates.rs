@@ -47,6 +47,7 @@ async fn a_file_is_drawn_without_a_database() -> anyhow::Result<()> {
     let rows = ctl_on(NOWHERE, &["template", "visualize", &file]).await?;
     assert_done(&rows);
     assert_eq!(rows.stdout.lines().count(), 4, "{}", rows.stdout);
+    assert!(!rows.stdout.contains("created"), "{}", rows.stdout);
     let chart = ctl_on(NOWHERE, &["template", "visualize", &file, "--mermaid"]).await?;
     assert!(
         chart.stdout.starts_with("flowchart TD") && chart.stdout.contains("s1 --> s3"),

@@ -11,6 +11,8 @@ use tasker_client::{Client, ConnectOptions, Event, EventFilter};
 use tasker_tests::following::new_task;
 use tasker_tests::sse::{EventStream, Message};
 use tasker_tests::{OwnCluster, Server, StopMode, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 
 const WITHIN: Duration = Duration::from_mins(1);
 const CHAIN: &str = "{name: chain, version: 1.0.0, steps: [{name: a, handler: {callable: t.a}}, {name: b, handler: {callable: t.b}, dependencies: [a]}]}";
@@ -255,6 +257,39 @@ async fn a_listener_that_reads_too_slowly_is_told_and_goes_on_by_its_id() -> any
             .map(told)
             .eq(events[had.len()..].iter().map(told))
     );
+    Ok(())
+}
+
+/// A listener that asks for everything, is answered and reads no further, with as little room for what comes as the system gives.
+async fn deaf(server: &Server) -> anyhow::Result<TcpStream> {
+    let address = server.url.trim_start_matches("http://");
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(4096)?;
+    let mut connection = socket.connect(address.parse()?).await?;
+    let request = format!("GET /v1/events?from=oldest HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    connection.write_all(request.as_bytes()).await?;
+    let mut answered = [0; 12];
+    connection.read_exact(&mut answered).await?;
+    ensure!(answered == *b"HTTP/1.1 200", "{answered:?}");
+    Ok(connection)
+}
+
+#[tokio::test]
+async fn a_listener_that_never_reads_loses_its_seat() -> anyhow::Result<()> {
+    let stage = Stage::new().await?;
+    let flags = ["--event-listeners", "1", "--write-timeout-seconds", "1"];
+    let server = Server::start(&stage.own.url(), &flags).await?;
+    // More than the system takes for a connection that stands still.
+    for _ in 0..12 {
+        stage.create(500).await?;
+    }
+    let deaf = deaf(&server).await?;
+    eventually("its seat is free", WITHIN, async || {
+        let other = EventStream::open(&server, "/v1/events", None).await?;
+        Ok((other.status == 200).then_some(()))
+    })
+    .await?;
+    drop(deaf);
     Ok(())
 }
 

@@ -16,10 +16,12 @@ use crate::routes::AppState;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Setting {
     /// Its name, as the settings file has it.
+    #[schema(example = "request_timeout_seconds")]
     name: String,
     /// Its value, a secret masked; null when it isn't set.
     value: Option<String>,
     /// Where that comes from: a flag, a variable, a file, or what is built in.
+    #[schema(example = "built in")]
     from: String,
 }
 

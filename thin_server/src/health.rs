@@ -17,6 +17,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Health {
+    #[schema(example = "healthy")]
     status: &'static str,
     version: &'static str,
     checks: Vec<HealthCheck>,
@@ -44,6 +45,7 @@ pub(crate) struct DetailedHealth {
 
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Status {
+    #[schema(example = "ok")]
     status: &'static str,
 }
 

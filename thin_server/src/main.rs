@@ -5,12 +5,13 @@
 //! | `settings` | flags and environment |
 //! | `server` | start, serve, drain, stop |
 //! | `routes` | which path is which handler, and the layers around them |
-//! | `tasks`, `steering`, `signals`, `bulk`, `steps`, `templates`, `dead_letters`, `analytics`, `workers`, `schedules`, `namespaces`, `health`, `config` | the handlers |
+//! | `tasks`, `steering`, `signals`, `bulk`, `steps`, `templates`, `dead_letters`, `domain_events`, `analytics`, `workers`, `schedules`, `namespaces`, `health`, `config` | the handlers |
 //! | `events` | the feed of events for thousands of listeners |
 //! | `metrics` | what is counted and measured |
 //! | `extract`, `object`, `problem` | requests read, errors answered, in one shape |
 //! | `auth` | who calls, and what they may do |
-//! | `tls` | certificates |
+//! | `cors` | which pages of other hosts may call |
+//! | `tls`, `patience` | certificates; connections to callers that take nothing |
 //! | `openapi` | the document made from the handlers, and the page to try it |
 //! | `request_id`, `limits` | what surrounds every request |
 //! | `maintenance` | what time must do, where the extension's own worker doesn't run |
@@ -20,7 +21,9 @@ mod analytics;
 mod auth;
 mod bulk;
 mod config;
+mod cors;
 mod dead_letters;
+mod domain_events;
 mod events;
 mod extract;
 mod health;
@@ -31,6 +34,7 @@ mod namespaces;
 mod object;
 mod openapi;
 mod page;
+mod patience;
 mod problem;
 mod request_id;
 mod routes;

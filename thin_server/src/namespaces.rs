@@ -47,6 +47,7 @@ pub(crate) struct PauseQuery {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PausedNamespace {
     /// Its name.
+    #[schema(example = "shop")]
     name: String,
     /// Whether this request paused it; false when it was paused before.
     paused: bool,
@@ -56,6 +57,7 @@ pub(crate) struct PausedNamespace {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ResumedNamespace {
     /// Its name.
+    #[schema(example = "shop")]
     name: String,
     /// Whether this request resumed it; false when it wasn't paused.
     resumed: bool,

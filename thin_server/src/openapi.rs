@@ -1,5 +1,7 @@
 //! The OpenAPI document: made from the handlers, served as JSON and as a page to try it.
 
+mod examples;
+
 use std::collections::BTreeMap;
 
 use utoipa::openapi::content::ContentBuilder;
@@ -29,6 +31,7 @@ const PAGE_PATH: &str = "/api-docs/ui";
         (name = "tasks", description = "Create tasks, look at them, steer them"),
         (name = "workflow_steps", description = "The steps of a task, and their repair"),
         (name = "events", description = "Follow what happens, as Server-Sent Events"),
+        (name = "domain_events", description = "What steps published, who subscribes to it, and its deliveries"),
         (name = "templates", description = "What tasks are made of"),
         (name = "dlq", description = "Dead letters: what failed for good and is to be investigated"),
         (name = "analytics", description = "Figures of templates and steps, and the slowest of them"),
@@ -93,7 +96,8 @@ impl IntoResponses for Refusals {
 }
 
 /// The document, and the page that shows it; all of it comes from this program.
-pub(crate) fn serve(document: Document) -> SwaggerUi {
+pub(crate) fn serve(mut document: Document) -> SwaggerUi {
+    examples::add(&mut document);
     SwaggerUi::new(PAGE_PATH)
         .url(DOCUMENT_PATH, document)
         .config(Config::default().use_base_layout())

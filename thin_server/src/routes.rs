@@ -9,6 +9,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use tasker_client::Client;
 use tasker_settings::Origin;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::CorsLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -21,8 +22,8 @@ use crate::metrics::Metrics;
 use crate::openapi::{self, Shared};
 use crate::problem::Problem;
 use crate::{
-    analytics, bulk, config, dead_letters, events, health, metrics, namespaces, problem,
-    request_id, schedules, signals, steering, steps, tasks, templates, workers,
+    analytics, bulk, config, dead_letters, domain_events, events, health, metrics, namespaces,
+    problem, request_id, schedules, signals, steering, steps, tasks, templates, workers,
 };
 
 /// The largest request body, in bytes.
@@ -49,6 +50,7 @@ fn api() -> OpenApiRouter<AppState> {
         .merge(steps::routes())
         .merge(templates::routes())
         .merge(dead_letters::routes())
+        .merge(domain_events::routes())
         .merge(analytics::routes())
         .merge(workers::routes())
         .merge(schedules::routes())
@@ -62,6 +64,7 @@ pub(crate) fn app(
     authentication: Option<Arc<Authentication>>,
     concurrent_requests: usize,
     request_timeout: Duration,
+    cors: Option<CorsLayer>,
 ) -> Router {
     let limits = Limits::new(concurrent_requests, request_timeout);
     let open = OpenApiRouter::with_openapi(Shared::openapi())
@@ -81,13 +84,19 @@ pub(crate) fn app(
         auth::describe(&mut document);
     }
     env!("CARGO_PKG_VERSION").clone_into(&mut document.info.version);
-    router
+    let router = router
         .merge(openapi::serve(document))
         .fallback(async || Problem::path_not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(CatchPanicLayer::custom(problem::of_panic))
-        .layer(from_fn(request_id::surround))
+        .layer(from_fn(request_id::surround));
+    // Around what asks who calls, which a browser's question whether it may call doesn't say, and around what writes errors.
+    let router = match cors {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router
         .layer(from_fn_with_state(state.metrics.clone(), metrics::observe))
         .with_state(state)
 }

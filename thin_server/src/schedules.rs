@@ -77,6 +77,7 @@ pub(crate) struct PausedSchedule {
     /// Its namespace.
     namespace: String,
     /// Its name.
+    #[schema(example = "nightly")]
     name: String,
     /// Whether this request paused it; false when it was paused before.
     paused: bool,
@@ -88,6 +89,7 @@ pub(crate) struct ResumedSchedule {
     /// Its namespace.
     namespace: String,
     /// Its name.
+    #[schema(example = "nightly")]
     name: String,
     /// Whether this request resumed it; false when it wasn't paused.
     resumed: bool,

@@ -15,9 +15,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::auth::Authentication;
+use crate::cors;
 use crate::events::Feed;
 use crate::maintenance::{self, LastRuns};
 use crate::metrics::{self, Metrics};
+use crate::patience::PatientListener;
 use crate::routes::{self, AppState};
 use crate::settings::Settings;
 use crate::sql_steps;
@@ -36,6 +38,7 @@ pub(crate) async fn run(settings: Settings, origins: Vec<Origin>) -> anyhow::Res
     let client = connect(&settings, request_timeout).context("DATABASE_URL")?;
     let authentication = Authentication::new(&settings.auth, client.clone())?;
     let tls = settings.tls.files()?;
+    let cors = cors::layer(&settings.cors_origins)?;
     let stop_signal = stop_signal()?;
     let (stop, stopped) = watch::channel(false);
     let metrics = Metrics::new(client_of_metrics(&settings)?)?;
@@ -46,10 +49,8 @@ pub(crate) async fn run(settings: Settings, origins: Vec<Origin>) -> anyhow::Res
         Duration::from_secs(settings.event_heartbeat_seconds),
         stopped.clone(),
     );
-    // Bound before anything is started, so that a taken address ends the program with nothing begun.
-    let listener = TcpListener::bind(settings.listen)
-        .await
-        .with_context(|| format!("can't listen on {}", settings.listen))?;
+    let listener = listen(&settings).await?;
+    let address = listener.local_addr()?;
     let mut maintenance = sql_steps::start(&settings.database_url, settings.sql_runners, &stopped);
     let last_runs = LastRuns::default();
     maintenance.extend(start_maintenance(
@@ -69,8 +70,9 @@ pub(crate) async fn run(settings: Settings, origins: Vec<Origin>) -> anyhow::Res
         authentication,
         settings.concurrent_requests as usize,
         request_timeout,
+        cors,
     );
-    tracing::info!(address = %listener.local_addr()?, tls = tls.is_some(), authentication = settings.auth.is_on(), "listening");
+    tracing::info!(%address, tls = tls.is_some(), authentication = settings.auth.is_on(), "listening");
     if settings.shows_credentials() {
         tracing::warn!(
             "keys and tokens come over the network as they are: give --tls-certificate, or let only a proxy that speaks TLS call"
@@ -98,6 +100,15 @@ pub(crate) async fn run(settings: Settings, origins: Vec<Origin>) -> anyhow::Res
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Binds the address before anything is started, so that one that is taken ends the program with nothing begun.
+async fn listen(settings: &Settings) -> anyhow::Result<PatientListener> {
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .with_context(|| format!("can't listen on {}", settings.listen))?;
+    let patience = Duration::from_secs(settings.write_timeout_seconds);
+    Ok(PatientListener::new(listener, patience))
 }
 
 /// Serves until the server is told to stop, and then the requests under way.

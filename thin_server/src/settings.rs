@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::auth::AuthOptions;
+use crate::cors::AllowedOrigin;
 use crate::tls::TlsOptions;
 
 /// Serves Tasker over REST. Unless callers are asked who they are, whoever reaches the address may do all that the database lets the server do.
@@ -48,6 +49,19 @@ pub(crate) struct Settings {
     /// How long a request may take, in the server and in the database
     #[arg(long, env = "TASKER_REQUEST_TIMEOUT_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) request_timeout_seconds: u64,
+
+    /// How long a caller may take nothing of what it is sent before its connection is ended: a listener of events that never reads
+    #[arg(long, env = "TASKER_WRITE_TIMEOUT_SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) write_timeout_seconds: u64,
+
+    /// Let pages of these origins call from a browser, such as `https://app.example`; `*` for all
+    #[arg(
+        long,
+        env = "TASKER_CORS_ORIGINS",
+        value_name = "ORIGINS",
+        value_delimiter = ','
+    )]
+    pub(crate) cors_origins: Vec<AllowedOrigin>,
 
     /// How long a stop waits for the requests under way
     #[arg(long, env = "TASKER_SHUTDOWN_TIMEOUT_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=3600))]

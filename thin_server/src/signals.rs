@@ -31,6 +31,7 @@ pub(crate) struct SignalAnswer {
     /// The task.
     task_uuid: Uuid,
     /// The signal's name.
+    #[schema(example = "approval")]
     name: String,
     /// False when it had been sent before: that payload stays.
     sent: bool,

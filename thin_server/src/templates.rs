@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tasker_client::{Definition, Finding, RegisteredTemplate, Template, TemplateSummary};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -16,10 +17,33 @@ use crate::page::Page;
 use crate::problem::Problem;
 use crate::routes::AppState;
 
+/// A template, for the document.
+const EXAMPLE_IN_YAML: &str = "\
+name: order_fulfillment
+namespace: shop
+version: 1.0.0
+steps:
+  - name: validate_order
+    handler: { callable: shop.validate_order }
+  - name: ship
+    handler: { callable: shop.ship }
+    dependencies: [validate_order]
+";
+
+/// The same in JSON.
+fn example() -> Value {
+    json!({"name": "order_fulfillment", "namespace": "shop", "version": "1.0.0", "steps": [
+        {"name": "validate_order", "handler": {"callable": "shop.validate_order"}},
+        {"name": "ship", "handler": {"callable": "shop.ship"}, "dependencies": ["validate_order"]}
+    ]})
+}
+
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListQuery {
+    /// Only those of this namespace.
+    #[param(example = "shop")]
     namespace: Option<String>,
 }
 
@@ -27,6 +51,7 @@ pub(crate) struct ListQuery {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EnvironmentQuery {
+    /// The environment whose changes are applied; as the template is when left out.
     environment: Option<String>,
 }
 
@@ -180,7 +205,10 @@ pub(crate) async fn retire(
     operation_id = "register_template",
     tag = "templates",
     params(EnvironmentQuery),
-    request_body(content((Object = "application/json"), (String = "application/yaml")), description = "The template, as JSON or YAML"),
+    request_body(
+        content((Object = "application/json", example = json!(example())), (String = "application/yaml", example = json!(EXAMPLE_IN_YAML))),
+        description = "The template, as JSON or YAML"
+    ),
     responses(
         (status = 201, description = "It is registered", body = RegisteredTemplate),
         (status = 200, description = "The same content was registered before", body = RegisteredTemplate),
@@ -212,7 +240,10 @@ pub(crate) async fn register(
     operation_id = "validate_template",
     tag = "templates",
     params(EnvironmentQuery),
-    request_body(content((Object = "application/json"), (String = "application/yaml")), description = "The template, as JSON or YAML"),
+    request_body(
+        content((Object = "application/json", example = json!(example())), (String = "application/yaml", example = json!(EXAMPLE_IN_YAML))),
+        description = "The template, as JSON or YAML"
+    ),
     responses(
         (status = 200, description = "What was found", body = Validated),
         Refusals

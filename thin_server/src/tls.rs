@@ -12,10 +12,12 @@ use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+use crate::patience::{Patient, PatientListener};
 
 /// How often the files are looked at.
 const LOOKED_EVERY: Duration = Duration::from_secs(2);
@@ -135,9 +137,9 @@ async fn follow(mut files: Files, changed: watch::Sender<Arc<ServerConfig>>) {
 /// Takes connections and agrees with each on a key, side by side: a caller that is slow at it holds up nobody. It ends, and with it what is listened on, when nobody takes connections any
 /// more.
 async fn accept(
-    mut listener: TcpListener,
+    mut listener: PatientListener,
     config: watch::Receiver<Arc<ServerConfig>>,
-    agreed: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
+    agreed: mpsc::Sender<(TlsStream<Patient<TcpStream>>, SocketAddr)>,
 ) {
     let free = Arc::new(Semaphore::new(MOST_HANDSHAKES));
     loop {
@@ -165,13 +167,13 @@ async fn accept(
 /// Connections whose key is agreed on.
 #[derive(Debug)]
 pub(crate) struct TlsListener {
-    connections: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
+    connections: mpsc::Receiver<(TlsStream<Patient<TcpStream>>, SocketAddr)>,
     address: SocketAddr,
 }
 
 impl TlsListener {
     /// Speaks TLS on what is listened on.
-    pub(crate) fn new(listener: TcpListener, files: Files) -> anyhow::Result<Self> {
+    pub(crate) fn new(listener: PatientListener, files: Files) -> anyhow::Result<Self> {
         let address = listener.local_addr()?;
         let (changed, config) = watch::channel(Arc::new(files.config()?));
         tokio::spawn(follow(files, changed));
@@ -185,7 +187,7 @@ impl TlsListener {
 }
 
 impl Listener for TlsListener {
-    type Io = TlsStream<TcpStream>;
+    type Io = TlsStream<Patient<TcpStream>>;
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {

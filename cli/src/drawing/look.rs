@@ -2,6 +2,8 @@
 
 use std::io::IsTerminal;
 
+use super::Standing;
+
 pub(crate) const NO_COLOUR: &str = "";
 pub(crate) const DIM: &str = "\x1b[2m";
 pub(crate) const RED: &str = "\x1b[31m";
@@ -55,17 +57,24 @@ pub(crate) fn colour_of_step(state: &str) -> &'static str {
     }
 }
 
-/// The class of a step's state; of one that has none, because it isn't there.
-pub(super) fn class_of(state: Option<&str>) -> &'static str {
+/// The class of how a step stands.
+pub(super) fn class_of(standing: &Standing) -> &'static str {
+    match standing {
+        Standing::NotCreated => "absent",
+        Standing::Planned => "waiting",
+        Standing::In(state) => class_of_state(state),
+    }
+}
+
+fn class_of_state(state: &str) -> &'static str {
     match state {
-        None => "absent",
-        Some("complete" | "resolved_manually") => "done",
-        Some("in_progress") => "running",
-        Some("error") => "failed",
-        Some("cancelled") => "cancelled",
-        Some("waiting_for_retry") => "retrying",
-        Some("pending") => "waiting",
-        Some(_) => "ready",
+        "complete" | "resolved_manually" => "done",
+        "in_progress" => "running",
+        "error" => "failed",
+        "cancelled" => "cancelled",
+        "waiting_for_retry" => "retrying",
+        "pending" => "waiting",
+        _ => "ready",
     }
 }
 
@@ -86,8 +95,9 @@ mod tests {
             "enqueued",
             "of a newer version",
         ];
-        for state in states.into_iter().map(Some).chain([None]) {
-            let class = class_of(state);
+        let standings = states.into_iter().map(|state| Standing::of(Some(state)));
+        for standing in standings.chain([Standing::Planned, Standing::NotCreated]) {
+            let class = class_of(&standing);
             assert!(CLASSES.iter().any(|(name, _, _)| *name == class), "{class}");
         }
     }

@@ -17,7 +17,7 @@ pub(crate) fn mermaid(nodes: &[Node]) -> String {
             let _ = write!(label, "<br/>{}", escaped(&subtitle));
         }
         let (open, close) = shape_of(&node.kind);
-        let class = class_of(node.state.as_deref());
+        let class = class_of(&node.standing);
         let _ = writeln!(text, "  s{place}{open}\"{label}\"{close}:::{class}");
     }
     for (place, before) in graph.before.iter().enumerate() {

@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 
 use unicode_width::UnicodeWidthStr;
 
-use super::Node;
 use super::layers::Graph;
 use super::look::{DIM, NO_COLOUR, RESET, colour_of_step, sign_of};
+use super::{Node, Standing};
 use crate::output::plain;
 
 /// More lanes than this can't be followed by eye: further steps are named by those that wait for them.
@@ -18,6 +18,8 @@ const MOST_LANES: usize = 24;
 const MOST_NAMES: usize = 3;
 /// The sign of a step that isn't there.
 const ABSENT: char = '○';
+/// The sign of a template's step.
+const PLANNED: char = '•';
 
 /// The lanes of one row, as characters from the left.
 struct Row {
@@ -58,23 +60,32 @@ pub(crate) fn rows(nodes: &[Node], has_colours: bool) -> String {
     let mut lines = Vec::with_capacity(rows.len());
     for row in &rows {
         let node = &nodes[row.place];
-        let state = node.state.as_deref();
-        let colour = state.map_or(DIM, colour_of_step);
+        let (sign, state, colour) = look_of(&node.standing);
         let number = format!("{:>number_width$}", numbers.next().unwrap_or_default());
         let mut line = format!("{}  ", paint(&number, DIM));
         let _ = write!(line, "{} ", paint(&lanes_of(row, lanes_width), DIM));
-        let sign = state.map_or(ABSENT, sign_of).to_string();
+        let sign = sign.to_string();
         let name = &names[row.place];
         let padding = " ".repeat(name_width - name.width());
         let _ = write!(line, "{} {name}{padding}", paint(&sign, colour));
-        let shown = one_line(state.unwrap_or("not created"));
-        let _ = write!(line, "  {}", paint(&shown, colour));
+        if let Some(state) = state {
+            let _ = write!(line, "  {}", paint(&one_line(state), colour));
+        }
         for remark in remarks(row, node, &names) {
             let _ = write!(line, "  {}", paint(&remark, DIM));
         }
         lines.push(line.trim_end().to_owned());
     }
     lines.join("\n")
+}
+
+/// Its sign, what is said of its state, and the colour of both.
+fn look_of(standing: &Standing) -> (char, Option<&str>, &'static str) {
+    match standing {
+        Standing::Planned => (PLANNED, None, NO_COLOUR),
+        Standing::NotCreated => (ABSENT, Some("not created"), DIM),
+        Standing::In(state) => (sign_of(state), Some(state), colour_of_step(state)),
+    }
 }
 
 fn laid_out(graph: &Graph) -> Vec<Row> {
@@ -233,6 +244,14 @@ mod tests {
         assert_eq!(lanes(&chain), ["┌─", "└┬", " └"]);
         assert_eq!(lanes(&fan)[..2], ["┌ ", "├ "]);
         assert_ne!(lanes(&chain), lanes(&fan));
+    }
+
+    #[test]
+    fn a_step_of_a_template_has_no_state() {
+        let mut planned = node("a", &[], "");
+        planned.standing = Standing::Planned;
+        assert_eq!(drawn(&[planned]), ["1   • a"]);
+        assert_eq!(drawn(&[node("a", &[], "")]), ["1   ○ a  not created"]);
     }
 
     #[test]

@@ -104,7 +104,7 @@ fn edge(from: Place, to: Place) -> String {
 
 fn step(node: &Node, place: Place) -> String {
     let Place { x, y, width } = place;
-    let class = class_of(node.state.as_deref());
+    let class = class_of(&node.standing);
     let mut text = format!(
         "<g><rect class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{BOX_HEIGHT}\" rx=\"7\" stroke-width=\"1.5\"/>"
     );

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use tasker_client::{Client, GraphNode};
 
 use super::options::GraphOptions;
-use crate::drawing::{self, Node, look};
+use crate::drawing::{self, Node, Standing, look};
 use crate::failure::Failure;
 use crate::output::{self, Output};
 
@@ -57,7 +57,7 @@ fn nodes_of(graph: &[GraphNode]) -> Vec<Node> {
         .map(|(place, node)| Node {
             name: node.name.clone(),
             kind: node.r#type.clone(),
-            state: node.state.clone(),
+            standing: Standing::of(node.state.as_deref()),
             note: note_of(node, instances.get(&place)),
             dependencies: node.dependencies.clone(),
         })

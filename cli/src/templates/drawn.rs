@@ -3,7 +3,7 @@
 use tasker_rules::template::Template;
 
 use super::options::VisualizeOptions;
-use crate::drawing::{self, Node, look};
+use crate::drawing::{self, Node, Standing, look};
 use crate::failure::Failure;
 use crate::output::{self, Output};
 
@@ -35,7 +35,7 @@ fn nodes_of(template: &Template) -> Vec<Node> {
         .map(|step| Node {
             name: step.name.clone(),
             kind: step.step_type.as_str().to_owned(),
-            state: None,
+            standing: Standing::Planned,
             note: step
                 .handler
                 .as_ref()

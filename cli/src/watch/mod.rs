@@ -1,8 +1,9 @@
 //! `tasker-ctl task watch`: a task followed until it ends.
 //!
-//! On a terminal the tree of its steps is drawn again as they change; elsewhere each change is a line.
+//! On a terminal the tree of its steps is drawn again as they change; elsewhere each change is a line. That something has changed is told by the feed of events.
 
 mod change;
+mod news;
 mod screen;
 mod tree;
 
@@ -17,10 +18,11 @@ use uuid::Uuid;
 use crate::failure::Failure;
 use crate::output::{self, Output};
 use change::Changes;
+use news::News;
 use screen::Screen;
 
-/// How often the task is looked at.
-const PERIOD: Duration = Duration::from_millis(200);
+/// How often a terminal is drawn anew while nothing changes: times go on.
+const DRAWN_EVERY: Duration = Duration::from_secs(1);
 /// How often it is looked at while the database is away.
 const PERIOD_WHILE_AWAY: Duration = Duration::from_secs(1);
 
@@ -71,16 +73,17 @@ impl View {
 /// Follows the task until it has ended or waits for an operator; fails when that isn't success.
 pub(crate) async fn run(client: &Client, task_uuid: Uuid, output: Output) -> Result<(), Failure> {
     let mut view = View::new(output);
+    let mut news = News::of(client, task_uuid);
     let mut is_away = false;
     loop {
-        match look(client, task_uuid).await {
+        match look(client, &mut news, task_uuid).await {
             Ok(snapshot) => {
                 is_away = false;
                 view.show(&snapshot)?;
                 if let Some(end) = end_of(&snapshot.task) {
                     return end;
                 }
-                tokio::time::sleep(PERIOD).await;
+                wait(&mut news, &mut view, &snapshot).await?;
             }
             Err(error) if error.is_transient() => {
                 if !is_away {
@@ -94,8 +97,20 @@ pub(crate) async fn run(client: &Client, task_uuid: Uuid, output: Output) -> Res
     }
 }
 
+/// Waits until the task is to be looked at again.
+async fn wait(news: &mut News<'_>, view: &mut View, snapshot: &Snapshot) -> Result<(), Failure> {
+    let mut waits = std::pin::pin!(news.wait());
+    loop {
+        tokio::select! {
+            () = &mut waits => return Ok(()),
+            () = tokio::time::sleep(DRAWN_EVERY), if matches!(view, View::Screen(_)) => view.show(snapshot)?,
+        }
+    }
+}
+
 /// The task is read before its steps, so that a task seen as ended is never shown with steps that run.
-async fn look(client: &Client, task_uuid: Uuid) -> Result<Snapshot, Error> {
+async fn look(client: &Client, news: &mut News<'_>, task_uuid: Uuid) -> Result<Snapshot, Error> {
+    news.begin().await?;
     let task = client.get_task(task_uuid).await?;
     let steps = client.list_steps(task_uuid).await?;
     Ok(Snapshot { task, steps })

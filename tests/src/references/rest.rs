@@ -89,6 +89,7 @@ fn write_operation(
             "\nBody: `{media_type}`, {}\n",
             kind(&content["schema"])
         )?;
+        write_example(page, media_type, &content["example"])?;
     }
     page.push_str("\n| status | body | |\n|---|---|---|\n");
     let none = Map::new();
@@ -104,6 +105,16 @@ fn write_operation(
         writeln!(page, "| {status} | {shape} | {} |", cell(about))?;
     }
     Ok(())
+}
+
+/// What may be sent, as it is sent.
+fn write_example(page: &mut String, media_type: &str, example: &Value) -> anyhow::Result<()> {
+    let language = media_type.rsplit('/').next().unwrap_or_default();
+    let text = match example {
+        Value::String(text) => text.trim_end().to_owned(),
+        example => example.to_string(),
+    };
+    Ok(write!(page, "\n```{language}\n{text}\n```\n")?)
 }
 
 /// A schema in a few words; one with a name as a link to it.

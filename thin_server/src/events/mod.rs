@@ -31,6 +31,16 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Proxies that hold back what they pass on would make a stream of events stand still.
 const UNBUFFERED: (HeaderName, &str) = (HeaderName::from_static("x-accel-buffering"), "no");
 
+/// A stream that has just begun, for the document.
+const EXAMPLE: &str = "\
+: following
+retry: 1742
+
+id: 1.5e1f.2a
+data: {\"task_uuid\":\"019cadc6-9a80-7000-8fc4-a72b81e00000\",\"step_name\":\"ship\",\"from_state\":\"enqueued\",\"to_state\":\"in_progress\",\"event\":\"start\",\"attempt\":1}
+
+";
+
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
@@ -87,7 +97,10 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that the listener has dealt with")
     ),
     responses(
-        (status = 200, description = "The stream; each event's data is an Event as JSON", body = String, content_type = "text/event-stream"),
+        (
+            status = 200, description = "The stream; each event's data is an Event as JSON", body = String, content_type = "text/event-stream",
+            example = json!(EXAMPLE)
+        ),
         Refusals
     ),
     extensions(("x-permission" = json!("tasks:read")))
@@ -121,7 +134,10 @@ pub(crate) async fn follow(
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that the listener has dealt with")
     ),
     responses(
-        (status = 200, description = "The stream; each event's data is an Event as JSON, but for the last, which is named end", body = String, content_type = "text/event-stream"),
+        (
+            status = 200, description = "The stream; each event's data is an Event as JSON, but for the last, which is named end", body = String,
+            content_type = "text/event-stream", example = json!(EXAMPLE)
+        ),
         (status = 204, description = "The task has ended, and nothing came after the cursor"),
         Refusals
     ),

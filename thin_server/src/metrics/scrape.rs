@@ -21,7 +21,7 @@ const ACQUIRES_WITHIN: Duration = Duration::from_secs(1);
     operation_id = "metrics",
     tag = "health",
     responses(
-        (status = 200, description = "The metrics", body = String, content_type = "text/plain"),
+        (status = 200, description = "The metrics", body = String, content_type = "text/plain", example = json!("tasker_database_up 1\n")),
     ),
 )]
 pub(crate) async fn metrics(State(state): State<AppState>) -> Response {
