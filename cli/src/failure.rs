@@ -25,6 +25,14 @@ pub(crate) enum Failure {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error("can't write {}: {source}", .path.display())]
+    Unwritable {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    /// Nothing that is there is written over.
+    #[error("{} is there already", .path.display())]
+    Exists { path: PathBuf },
     #[error("{what} isn't JSON: {source}")]
     NotJson {
         what: String,
@@ -77,12 +85,14 @@ impl Failure {
                 _ => 1,
             },
             Self::NotInstalled => 3,
+            Self::Exists { .. } => 4,
             Self::NotJson { .. }
             | Self::InvalidTemplates
             | Self::Permissions(_)
             | Self::Token(_) => 5,
             Self::Reported(first) => first.code(),
             Self::File { .. }
+            | Self::Unwritable { .. }
             | Self::Output(_)
             | Self::Json(_)
             | Self::Shown(_)
@@ -113,7 +123,13 @@ impl Failure {
     /// `error[TK003]: …`, then the detail and the hint on lines of their own.
     pub(crate) fn text(&self) -> String {
         let Self::Client(error) = self else {
-            return format!("error: {}", plain(&self.to_string()));
+            let text = plain(&self.to_string());
+            return match self {
+                Self::Exists { .. } => format!(
+                    "error[ALREADY_EXISTS]: {text}\n  hint: Nothing is written over: name another place, or move away what is there."
+                ),
+                _ => format!("error: {text}"),
+            };
         };
         let Some(details) = error.details() else {
             return format!("error: {}", plain(&error.to_string()));

@@ -3,10 +3,12 @@
 //! | module | holds |
 //! |---|---|
 //! | `options` | the command line |
-//! | `auth`, `config`, `database`, `events`, `templates`, `tasks`, `steps`, `bulk`, `dead_letters`, `domain_events`, `subscriptions`, `workers`, `queues`, `schedules`, `namespaces`, `system`, `completion` | the subcommands |
+//! | `auth`, `config`, `database`, `events`, `generate`, `templates`, `tasks`, `steps`, `bulk`, `dead_letters`, `domain_events`, `subscriptions`, `workers`, `queues`, `schedules`, `namespaces`, `system`, `completion` | the subcommands |
 //! | `watch` | a task followed until it ends |
 //! | `repeat` | `--watch`: what only looks, again and again |
 //! | `drawing` | graphs of steps |
+//! | `scaffold`, `types` | code that is written: a workflow to begin with, types from schemas |
+//! | `languages` | the languages it is written in |
 //! | `output`, `failure` | what is written to stdout and to stderr, and the exit codes |
 //! | `reference` | the command line as a page of the documentation |
 //! | [`dev`], [`cluster`] | a private PostgreSQL with server and worker |
@@ -24,18 +26,22 @@ mod domain_events;
 mod drawing;
 mod events;
 mod failure;
+mod generate;
+mod languages;
 mod namespaces;
 mod options;
 mod output;
 mod queues;
 mod reference;
 mod repeat;
+mod scaffold;
 mod schedules;
 mod steps;
 mod subscriptions;
 mod system;
 mod tasks;
 mod templates;
+mod types;
 mod watch;
 mod workers;
 
@@ -126,6 +132,7 @@ async fn dispatch(options: Options, settings: &Settings) -> Result<(), Failure> 
         Command::Subscription(command) => {
             subscriptions::run(command, &connect(database_url).await?, output).await
         }
+        Command::Generate(command) => generate::run(command, database_url, output).await,
         Command::Dev(options) => {
             start_log();
             dev::run(options).await.map_err(Failure::Other)

@@ -13,6 +13,7 @@ use crate::dead_letters::DlqCommand;
 use crate::dev::DevOptions;
 use crate::domain_events::DomainEventCommand;
 use crate::events::EventCommand;
+use crate::generate::GenerateCommand;
 use crate::namespaces::NamespaceCommand;
 use crate::output::Format;
 use crate::queues::QueueCommand;
@@ -111,6 +112,9 @@ pub(crate) enum Command {
     /// The settings of the programs, and where they come from
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Write code from what a template says
+    #[command(subcommand)]
+    Generate(GenerateCommand),
     /// Write the completions for a shell
     Completion(CompletionOptions),
     /// Run a private PostgreSQL, server and worker in a folder, for development

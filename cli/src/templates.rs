@@ -17,8 +17,10 @@ use tasker_rules::template::{self, Limits, Source};
 use self::diff::Difference;
 pub(crate) use self::options::TemplateCommand;
 use self::options::{TemplateFiles, TemplateName};
+pub(crate) use self::reference::Reference;
 use crate::failure::Failure;
 use crate::output::{self, Output, plain};
+use crate::scaffold;
 
 #[derive(Serialize)]
 struct Retirement {
@@ -49,6 +51,7 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     // What looks at files only needs no database.
     match &command {
+        TemplateCommand::New(options) => return scaffold::run(options, output),
         TemplateCommand::Validate(files) => return validate(files, output),
         TemplateCommand::Diff { from, to } => {
             let url = database_url.as_deref();
@@ -74,7 +77,8 @@ pub(crate) async fn run(
         }
         TemplateCommand::Retire(of) => retire(&client, of, output).await,
         // Answered above.
-        TemplateCommand::Validate(_)
+        TemplateCommand::New(_)
+        | TemplateCommand::Validate(_)
         | TemplateCommand::Diff { .. }
         | TemplateCommand::Visualize(_) => Ok(()),
     }
@@ -278,7 +282,7 @@ fn validated_text(validated: &Validated) -> String {
 }
 
 /// `file:path: error[CODE]: message`, one a line.
-fn lines_of(file: &Path, findings: &[Finding]) -> String {
+pub(crate) fn lines_of(file: &Path, findings: &[Finding]) -> String {
     let lines: Vec<String> = findings
         .iter()
         .map(|finding| {

@@ -32,6 +32,7 @@
 //! - [`schedules`]: schedules in a scenario
 //! - [`bank`]: a database whose templates have SQL functions
 //! - [`tokens`]: SQL cut into tokens
+//! - [`tools`]: programs of other languages, run on what is written for them
 //!
 //! `TASKER_TEST_PG_BIN` names the bin folder of the PostgreSQL to test on; without it, it is the project's private install.
 //! The extension and the programs must be built before: `tests/run` does both.
@@ -71,6 +72,7 @@ pub mod sse;
 mod stage;
 mod stamp;
 pub mod tokens;
+pub mod tools;
 mod waiting;
 pub mod weeks;
 

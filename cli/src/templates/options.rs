@@ -5,9 +5,15 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::reference::Reference;
+use crate::scaffold::NewTemplate;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TemplateCommand {
+    /// Begin a workflow: a folder with a template, handlers of its steps, and tests of them
+    #[command(
+        after_help = "Examples:\n  tasker-ctl template new order_sync --language rust\n  tasker-ctl template new order_sync --language python --namespace shop --steps fetch,check,store"
+    )]
+    New(NewTemplate),
     /// Register templates from YAML or JSON files; the same content again changes nothing
     #[command(
         after_help = "Example:\n  tasker-ctl template register examples/templates/*.yaml --environment production"

@@ -52,7 +52,7 @@ impl FromStr for Reference {
 
 impl Reference {
     /// The template, checked as at registration. Only one that is registered needs the database.
-    pub(super) async fn template(&self, database_url: Option<&str>) -> Result<Template, Failure> {
+    pub(crate) async fn template(&self, database_url: Option<&str>) -> Result<Template, Failure> {
         match self {
             Self::File(file) => {
                 let text = read(file)?;
