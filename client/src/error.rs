@@ -1,12 +1,14 @@
-//! One error type, told apart by SQLSTATE.
+//! One error type, told apart by SQLSTATE; over REST also by the words of a server.
+
+use std::error::Error as StdError;
 
 use sqlx::postgres::PgDatabaseError;
 use tasker_rules::error_code;
 
-/// What the database said about an error.
+/// What the database, or over REST the server, said about an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Details {
-    /// The SQLSTATE, five characters; Tasker's own begin with `TK`.
+    /// The SQLSTATE, five characters; Tasker's own begin with `TK`. Of what a server refused before it asked the database, a word.
     pub code: String,
     /// What went wrong, one line.
     pub message: String,
@@ -14,6 +16,28 @@ pub struct Details {
     pub detail: Option<String>,
     /// What to do about it.
     pub hint: Option<String>,
+}
+
+/// What is behind an error that nobody said anything about.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Cause {
+    /// On the way to the database.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    /// On the way to the server.
+    #[error("{0}")]
+    Server(#[source] Box<dyn StdError + Send + Sync>),
+}
+
+impl Cause {
+    /// Who is at the other end.
+    fn peer(&self) -> &'static str {
+        match self {
+            Self::Database(_) => "database",
+            Self::Server(_) => "server",
+        }
+    }
 }
 
 /// Why a call failed. Each variant with [`Details`] stands for the codes named beside it.
@@ -41,7 +65,7 @@ pub enum Error {
     /// TK020, TK021: a template is invalid, or a context or result doesn't satisfy its schema.
     #[error("{}", .0.message)]
     Invalid(Details),
-    /// TK022, 54001: a limit is exceeded.
+    /// TK022, 54001, and a body that is too large for a server: a limit is exceeded.
     #[error("{}", .0.message)]
     LimitExceeded(Details),
     /// Class 22: a parameter can't be what was given.
@@ -50,37 +74,40 @@ pub enum Error {
     /// TK030: PGMQ is missing or too old.
     #[error("{}", .0.message)]
     QueueMissing(Details),
-    /// 42501: the role may not do this.
+    /// 42501, and a server's `permission_missing`: the role, or the caller, may not do this.
     #[error("{}", .0.message)]
     Denied(Details),
+    /// A server's `credentials_missing` and `credentials_refused`: it doesn't know who calls.
+    #[error("{}", .0.message)]
+    Unauthenticated(Details),
     /// 40001, 40P01: another transaction was in the way; the same call may succeed when repeated.
     #[error("{}", .0.message)]
     Conflict(Details),
-    /// 57014: the statement took longer than `statement_timeout`, or was cancelled.
+    /// 57014, and a server's `request_timed_out`: it took longer than it may, or was cancelled.
     #[error("{}", .0.message)]
     StatementTimedOut(Details),
-    /// 53300, 57P0x, 08xxx: the database is starting, stopping, full or gone.
+    /// 53300, 57P0x, 08xxx: the database is starting, stopping, full or gone. Also a server that is full, or a proxy in front of one that is away.
     #[error("{}", .0.message)]
     Unavailable(Details),
-    /// Any other error that the database reports.
+    /// Any other error that the database or the server reports.
     #[error("{}", .0.message)]
     Database(Details),
     /// The connection failed, or none could be had in time.
-    #[error("the database can't be reached: {0}")]
-    Unreachable(#[source] sqlx::Error),
+    #[error("the {} can't be reached: {}", .0.peer(), .0)]
+    Unreachable(#[source] Cause),
     /// The connection's address or settings can't be used.
     #[error("the connection's settings are wrong: {0}")]
-    Configuration(#[source] sqlx::Error),
+    Configuration(#[source] Cause),
     /// A migration couldn't be run for a reason that the database didn't give.
     #[error("the migrations can't be run: {0}")]
     Migration(#[source] sqlx::migrate::MigrateError),
-    /// The answer isn't what this client understands: the extension is of another version.
-    #[error("the database's answer isn't understood: {0}")]
-    Answer(#[source] sqlx::Error),
+    /// The answer isn't what this client understands: the extension, or the server, is of another version.
+    #[error("the {}'s answer isn't understood: {}", .0.peer(), .0)]
+    Answer(#[source] Cause),
 }
 
 impl Error {
-    /// What the database said, if it was the database that refused.
+    /// What the database or the server said, if it was one of them that refused.
     #[must_use]
     pub fn details(&self) -> Option<&Details> {
         match self {
@@ -95,6 +122,7 @@ impl Error {
             | Self::BadParameter(details)
             | Self::QueueMissing(details)
             | Self::Denied(details)
+            | Self::Unauthenticated(details)
             | Self::Conflict(details)
             | Self::StatementTimedOut(details)
             | Self::Unavailable(details)
@@ -106,7 +134,7 @@ impl Error {
         }
     }
 
-    /// The SQLSTATE, if the database gave one.
+    /// The SQLSTATE, if the database gave one; over REST the code that the server gave.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.details().map(|details| details.code.as_str())
@@ -116,9 +144,9 @@ impl Error {
     /// that is away, starting, stopping or full.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        match self.code() {
-            Some(code) => error_code::retry_after(code),
-            None => matches!(self, Self::Unreachable(_)),
+        match self {
+            Self::Unreachable(_) | Self::Unavailable(_) => true,
+            _ => self.code().is_some_and(error_code::retry_after),
         }
     }
 
@@ -128,12 +156,15 @@ impl Error {
         match self {
             // 54001: nested deeper than PostgreSQL's parser goes. A limit like those of TK022, met before Tasker is asked.
             Self::LimitExceeded(_) => error_code::ErrorCode::Tk022.http_status(),
-            Self::Unreachable(_) => 503,
+            Self::Unreachable(_) | Self::Unavailable(_) => 503,
+            Self::Unauthenticated(_) => 401,
+            Self::Denied(_) => 403,
+            Self::StatementTimedOut(_) => 504,
             _ => self.code().map_or(500, error_code::http_status_of),
         }
     }
 
-    fn from_details(details: Details) -> Self {
+    pub(crate) fn from_details(details: Details) -> Self {
         let code = details.code.as_str();
         match code {
             "TK001" | "TK002" | "TK003" | "TK004" => Self::NotFound(details),
@@ -143,12 +174,15 @@ impl Error {
             "TK013" | "TK014" | "23505" => Self::AlreadyExists(details),
             "TK015" => Self::NotNow(details),
             "TK020" | "TK021" => Self::Invalid(details),
-            "TK022" | "54001" => Self::LimitExceeded(details),
+            "TK022" | "54001" | "body_too_large" => Self::LimitExceeded(details),
             "TK030" => Self::QueueMissing(details),
-            "42501" => Self::Denied(details),
+            "42501" | "permission_missing" => Self::Denied(details),
+            "credentials_missing" | "credentials_refused" => Self::Unauthenticated(details),
             "40001" | "40P01" => Self::Conflict(details),
-            "57014" => Self::StatementTimedOut(details),
-            "53300" => Self::Unavailable(details),
+            "57014" | "request_timed_out" => Self::StatementTimedOut(details),
+            "53300" | "server_busy" | "listeners_full" | "feed_unavailable" => {
+                Self::Unavailable(details)
+            }
             _ if code.starts_with("57P0") || code.starts_with("08") => Self::Unavailable(details),
             _ if code.starts_with("22") => Self::BadParameter(details),
             _ => Self::Database(details),
@@ -162,15 +196,15 @@ impl From<sqlx::Error> for Error {
             sqlx::Error::Database(database) => Self::from_details(details_of(database.as_ref())),
             sqlx::Error::Migrate(error) => Self::from(*error),
             sqlx::Error::Configuration(_) | sqlx::Error::InvalidArgument(_) => {
-                Self::Configuration(error)
+                Self::Configuration(error.into())
             }
             sqlx::Error::Io(_)
             | sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)
             | sqlx::Error::PoolTimedOut
             | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed => Self::Unreachable(error),
-            _ => Self::Answer(error),
+            | sqlx::Error::WorkerCrashed => Self::Unreachable(error.into()),
+            _ => Self::Answer(error.into()),
         }
     }
 }

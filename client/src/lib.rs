@@ -1,10 +1,15 @@
 //! Typed functions over Tasker's SQL API, one error type, a listener for wake-ups.
 //!
+//! An application begins with [`Tasker`], which calls a database or a server by the same methods; the module [`tasker`] shows how. In a transaction of the application's own, tasks are created by
+//! [`create_task_in`](tasks::create_task_in) and [`create_tasks_in`](tasks::create_tasks_in).
+//!
 //! This is the only crate of the workspace that holds SQL text. Each function of the schema `tasker` has one method of the
 //! same name on [`Client`]; nothing here decides anything, the database does.
 //!
 //! | module | functions |
 //! |---|---|
+//! | [`tasker`] | what an application needs, over SQL or REST; waiting for results, streams of events |
+//! | `rest`, with the feature of that name | the same functions over REST |
 //! | [`api_keys`] | make, list, revoke and check keys of callers of the server |
 //! | [`acting`] | for whom a server calls |
 //! | [`tasks`] | create, get and list tasks; their history and graph |
@@ -36,6 +41,7 @@ mod connection;
 pub mod db;
 pub mod dead_letters;
 pub mod domain_events;
+mod ends;
 mod error;
 pub mod events;
 mod listening;
@@ -43,6 +49,8 @@ pub mod namespaces;
 pub mod operations;
 mod pace;
 pub mod repair;
+#[cfg(feature = "rest")]
+pub mod rest;
 pub mod schedules;
 pub mod signals;
 pub mod sql_runner;
@@ -50,6 +58,7 @@ pub mod statistics;
 pub mod steering;
 pub mod steps;
 mod storable;
+pub mod tasker;
 pub mod tasks;
 pub mod templates;
 #[cfg(feature = "tokens")]
@@ -70,10 +79,12 @@ pub use domain_events::{
     ClaimedEvent, Delivery, DeliveryStatus, DeliveryVerdict, DomainEvent, DomainEventFilter,
     EventClaim, EventNotice, EventNotices, PublishedDomainEvent, Subscription,
 };
-pub use error::{Details, Error};
+pub use error::{Cause, Details, Error};
 pub use events::{Event, EventFilter, EventPage, EventSpan, Events};
 pub use namespaces::{Namespace, NamespaceGrant};
 pub use operations::{HealthCheck, JobRun, MaintenanceRun, OpenDeadLetters, QueueStats, Violation};
+#[cfg(feature = "rest")]
+pub use rest::{Credentials, RestClient, RestOptions};
 pub use schedules::{NewSchedule, Schedule};
 pub use signals::Signal;
 pub use sql_runner::{SqlRunner, SqlStepRun};
@@ -81,6 +92,10 @@ pub use sqlx::{PgConnection, PgPool};
 pub use statistics::{SlowStep, SlowTask, StatisticsFilter, StepStatistics};
 pub use steering::{CancelOptions, Compensation, Explanation, RerunOptions};
 pub use steps::Step;
+pub use tasker::{
+    EventStart, EventStream, FailedTask, FinishedTask, TaskError, Tasker, TaskerOptions, WaitError,
+    WaitOptions,
+};
 pub use tasker_rules::domain_event::{BadPattern, EventPattern};
 pub use tasker_rules::permission;
 pub use tasker_rules::rounds;

@@ -308,6 +308,14 @@ pub async fn create_task_in(
     create_task(connection, task).await
 }
 
+/// Creates any number of tasks in the caller's own transaction, as [`create_task_in`] does one.
+pub async fn create_tasks_in(
+    connection: &mut sqlx::PgConnection,
+    tasks: &[NewTask],
+) -> Result<Vec<CreatedTask>, Error> {
+    create_tasks(connection, tasks).await
+}
+
 async fn create_task(executor: impl PgExecutor<'_>, task: &NewTask) -> Result<Uuid, Error> {
     let task_uuid = sqlx::query_scalar(CREATE_TASK)
         .bind(&task.template_name)
@@ -328,6 +336,17 @@ async fn create_task(executor: impl PgExecutor<'_>, task: &NewTask) -> Result<Uu
     Ok(task_uuid)
 }
 
+async fn create_tasks(
+    executor: impl PgExecutor<'_>,
+    tasks: &[NewTask],
+) -> Result<Vec<CreatedTask>, Error> {
+    let created = sqlx::query_as(CREATE_TASKS)
+        .bind(Json(tasks))
+        .fetch_all(executor)
+        .await?;
+    Ok(created)
+}
+
 impl Client {
     /// Creates a task and returns its key; with an idempotency key that was used for the same request, the key of the task
     /// that exists.
@@ -337,11 +356,7 @@ impl Client {
 
     /// Creates any number of tasks in one statement: all or none.
     pub async fn create_tasks(&self, tasks: &[NewTask]) -> Result<Vec<CreatedTask>, Error> {
-        let created = sqlx::query_as(CREATE_TASKS)
-            .bind(Json(tasks))
-            .fetch_all(self.pool())
-            .await?;
-        Ok(created)
+        create_tasks(self.pool(), tasks).await
     }
 
     /// A task as it is now; TK001 when there is none.

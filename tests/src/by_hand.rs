@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use serde_json::{Value, json};
 use tasker_client::{ClaimRequest, ClaimedStep, Client, Definition, NewTask};
 use uuid::Uuid;
 
+use crate::waiting::eventually;
+
 const LEASE: Duration = Duration::from_secs(30);
+const CLAIMED_WITHIN: Duration = Duration::from_secs(10);
 const MAINTENANCE_BATCH: u32 = 100;
 
 /// Two steps, the second of which fails for good at its first failure.
@@ -73,8 +76,11 @@ pub async fn claim(client: &Client) -> anyhow::Result<ClaimedStep> {
         lease: LEASE,
         handlers: None,
     };
-    let mut claimed = client.claim_steps(&request).await?;
-    claimed.pop().context("there is nothing to claim")
+    // A claim waits for nobody: while a server's maintenance looks at the step, it isn't to be had.
+    eventually("there is something to claim", CLAIMED_WITHIN, async || {
+        Ok(client.claim_steps(&request).await?.pop())
+    })
+    .await
 }
 
 /// Claims the one step that is to be had, which has this name, and completes it.

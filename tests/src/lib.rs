@@ -7,6 +7,7 @@
 //! - [`ScratchFolder`]: a folder of one test's own
 //! - [`Scenario`]: the SQL functions in a transaction that is rolled back, with the clock moved by hand
 //! - [`eventually`]: waits for a condition, not for a time
+//! - [`application`]: an application's calls over SQL and REST
 //! - [`examples`]: the example templates
 //! - [`exposition`]: metrics as Prometheus reads them
 //! - [`figures`]: work committed with the clock moved, and its statistics
@@ -37,6 +38,7 @@
 //! `TASKER_TEST_PG_BIN` names the bin folder of the PostgreSQL to test on; without it, it is the project's private install.
 //! The extension and the programs must be built before: `tests/run` does both.
 
+pub mod application;
 pub mod bank;
 pub mod by_hand;
 pub mod catalogue;

@@ -114,13 +114,22 @@ impl Server {
     /// Starts it on a free port and waits until it takes connections.
     pub async fn start(database_url: &str, arguments: &[&str]) -> anyhow::Result<Self> {
         let address = format!("127.0.0.1:{}", free_port(None)?);
-        let arguments: Vec<_> = ["--listen", &address]
+        Self::start_at(&address, database_url, arguments).await
+    }
+
+    /// Starts it at an address, where it was before, and waits until it takes connections.
+    pub async fn start_at(
+        address: &str,
+        database_url: &str,
+        arguments: &[&str],
+    ) -> anyhow::Result<Self> {
+        let arguments: Vec<_> = ["--listen", address]
             .into_iter()
             .chain(arguments.iter().copied())
             .collect();
         let program = Program::start("tasker-server", database_url, &arguments)?;
         let connected = eventually("the server listens", SERVER_UP_WITHIN, async || {
-            Ok(TcpStream::connect(&address).await.ok())
+            Ok(TcpStream::connect(address).await.ok())
         });
         connected.await.with_context(|| program.log())?;
         Ok(Self {

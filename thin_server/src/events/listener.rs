@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
-use tasker_client::{Error, Event, EventFilter, EventSpan};
+use tasker_client::{Error, EventFilter, EventSpan};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use uuid::Uuid;
@@ -106,6 +106,7 @@ impl Listener {
                 listener.after = Some(cursor);
             }
         }
+        let place = listener.after.clone();
         let is_of_one_task = listener.interest.filter.task_uuid.is_some();
         // Who begins with what comes has nothing to read.
         if listener.after.as_deref() == listener.until.as_deref() && !is_of_one_task {
@@ -117,7 +118,7 @@ impl Listener {
                 return Ok(None);
             }
         }
-        listener.ready.push_front(greeting());
+        listener.ready.push_front(greeting(place.as_deref()));
         Ok(Some(listener))
     }
 
@@ -190,34 +191,12 @@ impl Listener {
 
     /// Whether its task has come to its end before the cursor that it begins after, and nothing has happened to it since, not even what hasn't settled yet.
     async fn has_ended_before(&self) -> Result<bool, Error> {
-        let (client, filter) = (self.feed.client(), &self.interest.filter);
-        let Some(task_uuid) = filter.task_uuid else {
-            return Ok(false);
-        };
-        let history = client.task_history(task_uuid).await?;
-        let (mut after, mut last_own) = (None::<String>, None::<Event>);
-        loop {
-            let span = EventSpan {
-                after: after.as_deref(),
-                until: self.after.as_deref(),
-                limit: Some(PAGE as u32),
-            };
-            let mut events = client.list_events(filter, span).await?;
-            after = events.last().map(|event| event.cursor.clone());
-            let is_end = events.len() < PAGE;
-            events.retain(|event| event.step_uuid.is_none());
-            last_own = events.pop().or(last_own);
-            if is_end {
-                break;
+        match (self.interest.filter.task_uuid, &self.after) {
+            (Some(task_uuid), Some(cursor)) => {
+                self.feed.client().task_had_ended(task_uuid, cursor).await
             }
+            _ => Ok(false),
         }
-        let is_last_of_all = last_own.is_some_and(|event| {
-            event.task_end().is_some()
-                && history
-                    .last()
-                    .is_some_and(|row| row.at == event.at && row.event == event.event)
-        });
-        Ok(is_last_of_all)
     }
 
     fn end_if_task_has(&mut self) {
@@ -307,14 +286,18 @@ impl Listener {
     }
 }
 
-/// Tells that it has begun, and when to come back after an end.
-fn greeting() -> sse::Event {
+/// Tells that it has begun, and when to come back after an end; and the cursor that it begins after, so that nothing is missed by who loses the connection before the first event.
+fn greeting(place: Option<&str>) -> sse::Event {
     let (least, most) = COMES_BACK_MS;
     // The low bits of such a key are random.
     let chance = Uuid::now_v7().as_u128() as u64 % (most - least);
-    sse::Event::default()
+    let greeting = sse::Event::default()
         .retry(Duration::from_millis(least + chance))
-        .comment("following")
+        .comment("following");
+    match place {
+        Some(cursor) => greeting.id(cursor),
+        None => greeting,
+    }
 }
 
 fn end_of_task(task_uuid: Uuid, state: &str, cursor: &str) -> sse::Event {
