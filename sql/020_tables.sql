@@ -78,10 +78,11 @@ create table tasker.tasks (
   pause_reason text,
   paused_ms bigint,
   resumed_at timestamptz,
-  compensates text
+  compensates text,
+  traceparent text
 ) partition by range (task_uuid);
 comment on table tasker.tasks is 'One row a task; its counters (running, waiting_retry, waiting_engine, failed) decide its state when they change. '
-  'compensates is how it ends when what it did is undone: error or cancelled.';
+  'compensates is how it ends when what it did is undone: error or cancelled; traceparent is the span, as W3C writes it, that its creation belongs to.';
 create table tasker.scheduled_tasks (
   run_at timestamptz not null,
   task_uuid uuid not null,

@@ -155,7 +155,8 @@ create type tasker._new_task as (
   source_system text,
   reason text,
   tags jsonb,
-  context jsonb
+  context jsonb,
+  traceparent text
 );
 
 create type tasker._new_step as (

@@ -89,7 +89,7 @@ end
 $function$;
 comment on function tasker.create_task(text, text, jsonb, text, text, integer, timestamptz, uuid, uuid, text[], text, text, text) is
   'Creates a task in the caller''s transaction and gives its key; a repeated idempotency_key gives the task that has it. '
-  'priority is -100 to 100, run_at the earliest start. Errors: TK003, TK013, TK015, TK021, TK022, TK030, 22023.';
+  'priority is -100 to 100, run_at the earliest start; the task is of the trace that the setting tasker.traceparent names. Errors: TK003, TK013, TK015, TK021, TK022, TK030, 22023.';
 
 create function tasker._require_requests(p_requests jsonb) returns void
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $function$

@@ -25,7 +25,8 @@ create type tasker.task as (
   steps_failed integer,
   error jsonb,
   parent_task_uuid uuid,
-  parent_step_uuid uuid
+  parent_step_uuid uuid,
+  traceparent text
 );
 comment on type tasker.task is 'A task as get_task and list_tasks show it; the steps are counted on reading.';
 
@@ -64,7 +65,7 @@ begin
     select t.task_uuid, n.name, x.name, x.version, t.state, t.context, t.priority::integer, t.tags, t.correlation_id, t.parent_correlation_id,
       t.idempotency_key, t.initiator, t.source_system, t.reason, t.run_at, t.created_at, t.started_at, t.finished_at, t.paused_at,
       -- A task that has not started has no step rows yet.
-      greatest(c.total - cardinality(tasker._unreal_steps(t.task_uuid, t.template_id)), case when t.started_at is null then x.steps_count else 0 end), c.done, c.failed, t.error, tasker._task_of(p.parent_step_uuid), p.parent_step_uuid
+      greatest(c.total - cardinality(tasker._unreal_steps(t.task_uuid, t.template_id)), case when t.started_at is null then x.steps_count else 0 end), c.done, c.failed, t.error, tasker._task_of(p.parent_step_uuid), p.parent_step_uuid, t.traceparent
     from unnest(p_task_uuids) with ordinality u(task_uuid, ordinal)
     cross join lateral (select t.* from tasker.tasks t where t.task_uuid = u.task_uuid) t
     cross join lateral (select x.name, x.version, x.namespace_id, x.steps_count from tasker.templates x where x.template_id = t.template_id) x

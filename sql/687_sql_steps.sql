@@ -183,6 +183,8 @@ begin
   end if;
   -- What is checked at the end of the transaction is checked as whoever has it then: nothing is left for then.
   set constraints all immediate;
+  -- The tasks that it creates are of the same trace.
+  perform set_config('tasker.traceparent', coalesce(p_step.handler ->> 'traceparent', ''), true);
   -- Null would keep a strict function from being called.
   v_called := tasker._call_confined('tasker._run_function(text, text, jsonb, jsonb, jsonb)', (select r.oid from pg_roles r where r.rolname = p_registered_by),
     p_timeout_seconds * 1000::bigint, v_name[1], v_name[2], coalesce(p_step.context, '{}'), coalesce(p_step.inputs, p_step.handler -> 'initialization', '{}'),

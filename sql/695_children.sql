@@ -42,7 +42,7 @@ begin
     return;
   end if;
   select * into v_child from tasker._child_of(v_step.template_id, tasker._number_of(p_step_uuid));
-  select t.task_uuid, t.context, t.priority, t.correlation_id, x.registered_by into v_parent
+  select t.task_uuid, t.context, t.priority, t.correlation_id, t.traceparent, x.registered_by into v_parent
   from tasker.tasks t
   join tasker.templates x on x.template_id = t.template_id
   where t.task_uuid = tasker._task_of(p_step_uuid);
@@ -56,7 +56,7 @@ begin
   v_created := tasker._create_children(jsonb_build_array(jsonb_build_object(
     'template_name', v_child.template_name, 'namespace', v_child.namespace, 'version', v_child.version, 'context', tasker._child_context(p_step_uuid, v_step.template_id, v_parent.context),
     'idempotency_key', format('%s/%s', p_step_uuid, v_step.attempt), 'priority', v_parent.priority, 'parent_correlation_id', v_parent.correlation_id,
-    'initiator', format('step %s', p_step_uuid))), p_now, p_actor);
+    'initiator', format('step %s', p_step_uuid), 'traceparent', v_parent.traceparent)), p_now, p_actor);
   perform tasker._act_for(null);
   if v_created.refused is not null then
     perform tasker._end_wait(p_step_uuid, 'child_not_started', v_created.refused[1], v_created.refused[2], to_jsonb(v_created.refused[3]), p_now, p_actor);

@@ -8,6 +8,7 @@ use sqlx::{Connection, PgPool};
 
 use crate::acting;
 use crate::error::Error;
+use crate::traced::Traced;
 
 /// A connection that lay idle for longer than this is tested before it is used; a busy caller pays no round trip for it.
 pub(crate) const TEST_AFTER_IDLE: Duration = Duration::from_secs(1);
@@ -39,7 +40,7 @@ impl Default for ConnectOptions {
 /// The door to a Tasker database. Cheap to clone: all clones share one pool.
 #[derive(Debug, Clone)]
 pub struct Client {
-    pool: PgPool,
+    pool: Traced,
 }
 
 impl Client {
@@ -47,7 +48,7 @@ impl Client {
     pub async fn connect(url: &str, options: ConnectOptions) -> Result<Self, Error> {
         let (pool, connect) = pool_options(url, &options)?;
         Ok(Self {
-            pool: pool.connect_with(connect).await?,
+            pool: pool.connect_with(connect).await?.into(),
         })
     }
 
@@ -56,7 +57,7 @@ impl Client {
     pub fn connect_lazy(url: &str, options: &ConnectOptions) -> Result<Self, Error> {
         let (pool, connect) = pool_options(url, options)?;
         Ok(Self {
-            pool: pool.connect_lazy_with(connect),
+            pool: pool.connect_lazy_with(connect).into(),
         })
     }
 
@@ -74,19 +75,19 @@ impl Client {
                 })
             });
         Ok(Self {
-            pool: pool.connect_lazy_with(connect),
+            pool: pool.connect_lazy_with(connect).into(),
         })
     }
 
     /// Uses a pool that the application has already.
     #[must_use]
     pub fn from_pool(pool: PgPool) -> Self {
-        Self { pool }
+        Self { pool: pool.into() }
     }
 
     /// The pool itself, for an application that creates tasks in its own transactions.
     #[must_use]
-    pub fn pool(&self) -> &PgPool {
+    pub fn pool(&self) -> &Traced {
         &self.pool
     }
 

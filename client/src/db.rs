@@ -50,7 +50,7 @@ struct Facts {
 ///
 /// The role must own the database; creating the extension needs a superuser or an administrator who trusted it.
 pub async fn init(client: &Client) -> Result<(), Error> {
-    MIGRATIONS.run(client.pool()).await?;
+    MIGRATIONS.run(&**client.pool()).await?;
     Ok(())
 }
 

@@ -28,6 +28,7 @@
 //! | [`domain_events`] | subscribe to domain events, claim and finish deliveries, list what was published |
 //! | [`events`] | list and follow the state changes of tasks and steps |
 //! | [`operations`] | queues, health, maintenance, verification |
+//! | [`traces`] | the trace that calls are a part of |
 //! | [`wake_ups`] | wait for work without polling |
 //! | [`db`] | prepare a database, see what it is prepared for |
 //! | `tokens`, with the feature of that name | JSON Web Tokens, signed and read |
@@ -63,6 +64,8 @@ pub mod tasks;
 pub mod templates;
 #[cfg(feature = "tokens")]
 pub mod tokens;
+mod traced;
+pub mod traces;
 pub mod wake_ups;
 pub mod workers;
 
@@ -99,8 +102,10 @@ pub use tasker::{
 pub use tasker_rules::domain_event::{BadPattern, EventPattern};
 pub use tasker_rules::permission;
 pub use tasker_rules::rounds;
+pub use tasker_rules::traceparent::{BadTraceparent, Traceparent};
 pub use tasks::{CreatedTask, GraphNode, HistoryRow, NewTask, Task, TaskFilter};
 pub use templates::{Definition, Finding, RegisteredTemplate, Template, TemplateSummary};
+pub use traced::Traced;
 pub use wake_ups::{WakeUp, WakeUps};
 pub use workers::{
     ClaimRequest, ClaimedStep, FinishRequest, Finished, HeldStep, LeaseState, LeaseVerdict,

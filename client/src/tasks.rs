@@ -9,23 +9,42 @@ use uuid::Uuid;
 
 use crate::connection::Client;
 use crate::error::Error;
+use crate::traces;
 
 /// `list_tasks` returns so many when the caller doesn't say.
 const DEFAULT_PAGE: i32 = 50;
 
-const CREATE_TASK: &str = "select tasker.create_task(template_name => $1, namespace => $2, context => coalesce($3, '{}'::jsonb), version => $4, \
-    idempotency_key => $5, priority => $6, run_at => $7, correlation_id => $8, parent_correlation_id => $9, tags => $10, \
-    initiator => $11, source_system => $12, reason => $13)";
+/// With the name of the template as `$name`.
+macro_rules! create_task {
+    ($name:literal) => {
+        concat!(
+            "select tasker.create_task(template_name => ",
+            $name,
+            ", namespace => $2, context => coalesce($3, '{}'::jsonb), version => $4, \
+             idempotency_key => $5, priority => $6, run_at => $7, correlation_id => $8, parent_correlation_id => $9, tags => $10, \
+             initiator => $11, source_system => $12, reason => $13)"
+        )
+    };
+}
+
+const CREATE_TASK: &str = create_task!("$1");
+
+/// The setting holds until the transaction ends. It is set before the task is created: a function's arguments come first.
+const CREATE_TASK_IN_TRACE: &str =
+    create_task!("left(set_config('tasker.traceparent', $14, true), 0) || $1");
 
 const CREATE_TASKS: &str =
     "select ordinal, task_uuid, created from tasker.create_tasks(requests => $1) order by ordinal";
+
+const CREATE_TASKS_IN_TRACE: &str = "select ordinal, task_uuid, created from tasker.create_tasks(requests => \
+    case when set_config('tasker.traceparent', $2, true) is not null then $1 end) order by ordinal";
 
 /// Columns that version 0.1.0 of the extension has not are read as it is there: null.
 macro_rules! task_columns {
     () => {
         "task_uuid, namespace, template_name, template_version, state, context, priority, tags, correlation_id, \
          parent_correlation_id, idempotency_key, initiator, source_system, reason, run_at, created_at, started_at, \
-         finished_at, paused_at, steps_total, steps_done, steps_failed, error, (later ->> 'parent_task_uuid')::uuid as parent_task_uuid, (later ->> 'parent_step_uuid')::uuid as parent_step_uuid"
+         finished_at, paused_at, steps_total, steps_done, steps_failed, error, (later ->> 'parent_task_uuid')::uuid as parent_task_uuid, (later ->> 'parent_step_uuid')::uuid as parent_step_uuid, later ->> 'traceparent' as traceparent"
     };
 }
 
@@ -209,6 +228,12 @@ pub struct Task {
     pub parent_task_uuid: Option<Uuid>,
     /// The step that started it and waits for it, of a child task.
     pub parent_step_uuid: Option<Uuid>,
+    /// The span that its creation belongs to, as W3C writes it in `traceparent`.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    )]
+    pub traceparent: Option<String>,
 }
 
 /// Which tasks to list: all that fit every field that is set, newest first.
@@ -286,7 +311,7 @@ pub struct GraphNode {
     pub child_task_uuid: Option<Uuid>,
 }
 
-/// Creates a task in the caller's own transaction: it commits or rolls back with it, and nothing is left on rollback.
+/// Creates a task in the caller's own transaction: it commits or rolls back with it, and nothing is left on rollback. Within [`traces::within`] the rest of that transaction is part of the trace.
 ///
 /// ```no_run
 /// # async fn order(pool: &tasker_client::PgPool) -> Result<(), Box<dyn std::error::Error>> {
@@ -317,7 +342,12 @@ pub async fn create_tasks_in(
 }
 
 async fn create_task(executor: impl PgExecutor<'_>, task: &NewTask) -> Result<Uuid, Error> {
-    let task_uuid = sqlx::query_scalar(CREATE_TASK)
+    let trace = traces::current().map(|trace| trace.to_string());
+    let statement = match &trace {
+        Some(_) => CREATE_TASK_IN_TRACE,
+        None => CREATE_TASK,
+    };
+    let query = sqlx::query_scalar(statement)
         .bind(&task.template_name)
         .bind(&task.namespace)
         .bind(task.context.as_deref().map(Json))
@@ -330,21 +360,25 @@ async fn create_task(executor: impl PgExecutor<'_>, task: &NewTask) -> Result<Uu
         .bind(&task.tags)
         .bind(&task.initiator)
         .bind(&task.source_system)
-        .bind(&task.reason)
-        .fetch_one(executor)
-        .await?;
-    Ok(task_uuid)
+        .bind(&task.reason);
+    let query = match trace {
+        Some(trace) => query.bind(trace),
+        None => query,
+    };
+    Ok(query.fetch_one(executor).await?)
 }
 
 async fn create_tasks(
     executor: impl PgExecutor<'_>,
     tasks: &[NewTask],
 ) -> Result<Vec<CreatedTask>, Error> {
-    let created = sqlx::query_as(CREATE_TASKS)
-        .bind(Json(tasks))
-        .fetch_all(executor)
-        .await?;
-    Ok(created)
+    let query = match traces::current() {
+        Some(trace) => sqlx::query_as(CREATE_TASKS_IN_TRACE)
+            .bind(Json(tasks))
+            .bind(trace.to_string()),
+        None => sqlx::query_as(CREATE_TASKS).bind(Json(tasks)),
+    };
+    Ok(query.fetch_all(executor).await?)
 }
 
 impl Client {

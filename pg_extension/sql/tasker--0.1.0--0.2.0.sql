@@ -63,9 +63,9 @@ alter table tasker.steps add column instances integer, add column opened integer
 comment on table tasker.steps is 'One row a step; its key names its task and its number within the task. paused_at is its task''s, so that whoever has locked a step knows of the pause. '
   'instances is how many were made of it, and opened how many of those were let go. '
   'undoes is the step that a compensation undoes, and followed_by the number of the compensation that is let go after it.';
-alter table tasker.tasks add column compensates text;
+alter table tasker.tasks add column compensates text, add column traceparent text;
 comment on table tasker.tasks is 'One row a task; its counters (running, waiting_retry, waiting_engine, failed) decide its state when they change. '
-  'compensates is how it ends when what it did is undone: error or cancelled.';
+  'compensates is how it ends when what it did is undone: error or cancelled; traceparent is the span, as W3C writes it, that its creation belongs to.';
 
 alter table tasker.dead_letters add column step_uuid uuid;
 comment on table tasker.dead_letters is 'Dead letters: investigations of tasks that failed for good, with a snapshot of the task as it was; with step_uuid of one instance, which failed without its task.';
@@ -95,7 +95,8 @@ end
 $indexes$;
 
 alter type tasker._task_change add attribute waiting_engine integer;
-alter type tasker.task add attribute parent_task_uuid uuid, add attribute parent_step_uuid uuid;
+alter type tasker.task add attribute parent_task_uuid uuid, add attribute parent_step_uuid uuid, add attribute traceparent text;
+alter type tasker._new_task add attribute traceparent text;
 alter type tasker.step add attribute child_task_uuid uuid;
 
 create table tasker.timers (
@@ -592,6 +593,8 @@ begin
   end if;
   -- What is checked at the end of the transaction is checked as whoever has it then: nothing is left for then.
   set constraints all immediate;
+  -- The tasks that it creates are of the same trace.
+  perform set_config('tasker.traceparent', coalesce(p_step.handler ->> 'traceparent', ''), true);
   -- Null would keep a strict function from being called.
   v_called := tasker._call_confined('tasker._run_function(text, text, jsonb, jsonb, jsonb)', (select r.oid from pg_roles r where r.rolname = p_registered_by),
     p_timeout_seconds * 1000::bigint, v_name[1], v_name[2], coalesce(p_step.context, '{}'), coalesce(p_step.inputs, p_step.handler -> 'initialization', '{}'),
@@ -4266,7 +4269,7 @@ begin
     return;
   end if;
   select * into v_child from tasker._child_of(v_step.template_id, tasker._number_of(p_step_uuid));
-  select t.task_uuid, t.context, t.priority, t.correlation_id, x.registered_by into v_parent
+  select t.task_uuid, t.context, t.priority, t.correlation_id, t.traceparent, x.registered_by into v_parent
   from tasker.tasks t
   join tasker.templates x on x.template_id = t.template_id
   where t.task_uuid = tasker._task_of(p_step_uuid);
@@ -4280,7 +4283,7 @@ begin
   v_created := tasker._create_children(jsonb_build_array(jsonb_build_object(
     'template_name', v_child.template_name, 'namespace', v_child.namespace, 'version', v_child.version, 'context', tasker._child_context(p_step_uuid, v_step.template_id, v_parent.context),
     'idempotency_key', format('%s/%s', p_step_uuid, v_step.attempt), 'priority', v_parent.priority, 'parent_correlation_id', v_parent.correlation_id,
-    'initiator', format('step %s', p_step_uuid))), p_now, p_actor);
+    'initiator', format('step %s', p_step_uuid), 'traceparent', v_parent.traceparent)), p_now, p_actor);
   perform tasker._act_for(null);
   if v_created.refused is not null then
     perform tasker._end_wait(p_step_uuid, 'child_not_started', v_created.refused[1], v_created.refused[2], to_jsonb(v_created.refused[3]), p_now, p_actor);
@@ -4598,7 +4601,7 @@ begin
     select t.task_uuid, n.name, x.name, x.version, t.state, t.context, t.priority::integer, t.tags, t.correlation_id, t.parent_correlation_id,
       t.idempotency_key, t.initiator, t.source_system, t.reason, t.run_at, t.created_at, t.started_at, t.finished_at, t.paused_at,
       -- A task that has not started has no step rows yet.
-      greatest(c.total - cardinality(tasker._unreal_steps(t.task_uuid, t.template_id)), case when t.started_at is null then x.steps_count else 0 end), c.done, c.failed, t.error, tasker._task_of(p.parent_step_uuid), p.parent_step_uuid
+      greatest(c.total - cardinality(tasker._unreal_steps(t.task_uuid, t.template_id)), case when t.started_at is null then x.steps_count else 0 end), c.done, c.failed, t.error, tasker._task_of(p.parent_step_uuid), p.parent_step_uuid, t.traceparent
     from unnest(p_task_uuids) with ordinality u(task_uuid, ordinal)
     cross join lateral (select t.* from tasker.tasks t where t.task_uuid = u.task_uuid) t
     cross join lateral (select x.name, x.version, x.namespace_id, x.steps_count from tasker.templates x where x.template_id = t.template_id) x
@@ -5571,6 +5574,7 @@ begin
   return v_created.task_uuids[1];
 end
 $function$;
+comment on function tasker.create_task(text,text,jsonb,text,text,integer,timestamp with time zone,uuid,uuid,text[],text,text,text) is 'Creates a task in the caller''s transaction and gives its key; a repeated idempotency_key gives the task that has it. priority is -100 to 100, run_at the earliest start; the task is of the trace that the setting tasker.traceparent names. Errors: TK003, TK013, TK015, TK021, TK022, TK030, 22023.';
 
 CREATE OR REPLACE FUNCTION tasker.create_tasks(requests jsonb)
  RETURNS TABLE(ordinal integer, task_uuid uuid, created boolean)

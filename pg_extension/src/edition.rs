@@ -37,3 +37,8 @@ pub(crate) fn has_column(table: &CStr, column: &CStr) -> bool {
         i32::from(pg_sys::get_attnum(table, column.as_ptr())) != pg_sys::InvalidAttrNumber as i32
     })
 }
+
+/// Whether tasks know of the trace that they are a part of.
+pub(crate) fn has_traces() -> bool {
+    has_column(c"tasks", c"traceparent")
+}

@@ -8,6 +8,7 @@ use pgrx::{
     GucContext, GucFlags, GucRegistry, GucSetting, PgLogLevel, PostgresGucEnum, pg_extern, pg_sys,
 };
 use tasker_rules::reach::Reach;
+use tasker_rules::traceparent::Traceparent;
 
 /// `tasker.max_payload_bytes`: the longest context, result, error or checkpoint, as JSON text. 1 MiB: what is larger belongs in storage of its own, and every
 /// dependent step would read it again.
@@ -89,6 +90,9 @@ static ACTING_FOR: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::
 /// for a server that serves callers with its own role: a connection that names them, or resets all settings, doesn't change them.
 static ONLY_NAMESPACES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static SERVED_CALLER: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+
+/// `tasker.traceparent`: the span, as W3C writes it, that the tasks created from now on belong to. Empty: none. One that can't be read is none as well: a trace is no reason to refuse work.
+static TRACEPARENT: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 
 /// Whether the configuration's value of `tasker.check_namespaces` has been taken.
 static CHECK_ACCEPTED: AtomicBool = AtomicBool::new(false);
@@ -186,6 +190,14 @@ pub(crate) fn define() {
         c"off: they find it when they ask next, and transactions of this session don't wait for each other's commits to notify.",
         &NOTIFY,
         // It bounds nobody: who turns it off lets their own work wait.
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"tasker.traceparent",
+        c"Span that new tasks belong to, as W3C writes it in traceparent.",
+        c"For one transaction: set local. Empty, or not one: none.",
+        &TRACEPARENT,
         GucContext::Userset,
         GucFlags::default(),
     );
@@ -459,6 +471,11 @@ pub(crate) fn serve(caller: &CStr, namespaces: &CStr) {
             pg_sys::GucAction::GUC_ACTION_SET,
         );
     }
+}
+
+/// The span that new tasks belong to.
+pub(crate) fn traceparent() -> Option<Traceparent> {
+    TRACEPARENT.get()?.to_str().ok()?.parse().ok()
 }
 
 /// Whether all outcomes rest until maintenance evaluates them.

@@ -16,6 +16,7 @@
 //! - [`privilege`]: what a role may do in which namespace; [`permission`]: what a key or a token allows
 //! - [`reach`]: the namespaces that a session is limited to
 //! - [`sql_handler`]: handlers that are functions of the database
+//! - [`traceparent`]: which span of which trace something belongs to
 //! - [`error_code`]: the SQLSTATEs, and what the doors answer for them
 #![warn(missing_docs)]
 
@@ -44,6 +45,7 @@ pub mod sql_handler;
 pub mod step_state;
 pub mod task_state;
 pub mod template;
+pub mod traceparent;
 pub mod verdict;
 
 pub use named::UnknownName;

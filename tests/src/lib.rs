@@ -17,6 +17,7 @@
 //! - [`sse`]: streams of events
 //! - [`instances`]: tasks with a batch or a map
 //! - [`investigations`]: tasks that failed for good or are over a limit
+//! - [`collector`]: where spans are sent
 //! - [`command`]: the command line
 //! - [`credentials`]: keys, tokens and certificates of callers
 //! - [`catalogue`]: what the catalogue says of the extension, and how two databases differ in it
@@ -43,6 +44,7 @@ pub mod bank;
 pub mod by_hand;
 pub mod catalogue;
 mod cluster;
+pub mod collector;
 pub mod command;
 pub mod contents;
 pub mod counting;

@@ -159,6 +159,18 @@ fn only_the_extension_knows_pgrx() {
     assert_eq!(dependents_of("pgrx"), ["tasker"]);
 }
 
+/// Which of its versions goes with which is decided in one place.
+#[test]
+fn only_the_crate_of_traces_knows_opentelemetry() {
+    for name in [
+        "opentelemetry",
+        "opentelemetry_sdk",
+        "tracing-opentelemetry",
+    ] {
+        assert_eq!(dependents_of(name), ["tasker-traces"], "{name}");
+    }
+}
+
 #[test]
 fn nothing_depends_on_the_extension() {
     assert_eq!(dependents_of("tasker"), Vec::<String>::new());

@@ -13,7 +13,7 @@
 //! | `cors` | which pages of other hosts may call |
 //! | `tls`, `patience` | certificates; connections to callers that take nothing |
 //! | `openapi` | the document made from the handlers, and the page to try it |
-//! | `request_id`, `limits` | what surrounds every request |
+//! | `traces`, `request_id`, `limits` | what surrounds every request |
 //! | `maintenance` | what time must do, where the extension's own worker doesn't run |
 //! | `sql_steps` | steps that are SQL functions, where the extension's own processes don't run them |
 
@@ -48,10 +48,16 @@ mod steps;
 mod tasks;
 mod templates;
 mod tls;
+mod traces;
 mod workers;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+
+use tasker_traces::Exporting;
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::settings::{LogFormat, Settings};
 
@@ -64,25 +70,41 @@ async fn main() -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         };
     }
-    start_log(configured.settings.log_format);
-    match server::run(configured.settings, configured.origins).await {
+    let options = &configured.settings.traces;
+    let started = Exporting::start(options, "tasker-server", env!("CARGO_PKG_VERSION"));
+    let (traces, refused) = match started {
+        Ok(traces) => (traces, None),
+        Err(error) => (None, Some(error)),
+    };
+    start_log(configured.settings.log_format, traces.as_ref());
+    let ended = match refused {
+        Some(error) => Err(error.into()),
+        None => server::run(configured.settings, configured.origins).await,
+    };
+    if let Err(error) = &ended {
+        tracing::error!("{error:#}");
+    }
+    if let Some(traces) = traces {
+        traces.stop().await;
+    }
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
+        Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn start_log(format: LogFormat) {
+/// Begins to write the log, and to take the spans of traces where they are recorded.
+fn start_log(format: LogFormat, traces: Option<&Exporting>) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,sqlx=warn"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let log = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
+    let log = match format {
+        LogFormat::Text => log.boxed(),
+        LogFormat::Json => log.json().boxed(),
+    };
+    let mut layers = vec![log.with_filter(filter).boxed()];
+    layers.extend(traces.map(Exporting::layer));
+    tracing_subscriber::registry().with(layers).init();
 }

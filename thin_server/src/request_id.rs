@@ -10,6 +10,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::problem::Problem;
+use crate::traces::Traced;
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 const LONGEST_ID: usize = 128;
@@ -17,7 +18,12 @@ const LONGEST_ID: usize = 128;
 /// Gives the request its id, writes one line about it, and renders a [`Problem`], which needs the id.
 pub(crate) async fn surround(request: Request, next: Next) -> Response {
     let id = id_of(&request);
-    let span = tracing::info_span!("request", request_id = %id, method = %request.method(), path = request.uri().path(), caller = tracing::field::Empty);
+    let trace = request.extensions().get::<Traced>();
+    let trace_id = trace.and_then(|trace| trace.named(&id));
+    let span = tracing::info_span!(
+        "request", request_id = %id, method = %request.method(), path = request.uri().path(), trace_id,
+        caller = tracing::field::Empty, correlation_id = tracing::field::Empty
+    );
     respond(id, request, next).instrument(span).await
 }
 

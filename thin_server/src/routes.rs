@@ -23,7 +23,8 @@ use crate::openapi::{self, Shared};
 use crate::problem::Problem;
 use crate::{
     analytics, bulk, config, dead_letters, domain_events, events, health, metrics, namespaces,
-    problem, request_id, schedules, signals, steering, steps, tasks, templates, workers,
+    problem, request_id, schedules, signals, steering, steps, tasks, templates, traces,
+    workers,
 };
 
 /// The largest request body, in bytes.
@@ -90,7 +91,8 @@ pub(crate) fn app(
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(CatchPanicLayer::custom(problem::of_panic))
-        .layer(from_fn(request_id::surround));
+        .layer(from_fn(request_id::surround))
+        .layer(from_fn(traces::surround));
     // Around what asks who calls, which a browser's question whether it may call doesn't say, and around what writes errors.
     let router = match cors {
         Some(cors) => router.layer(cors),

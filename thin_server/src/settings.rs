@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use tasker_traces::TraceOptions;
+
 use crate::auth::AuthOptions;
 use crate::cors::AllowedOrigin;
 use crate::tls::TlsOptions;
@@ -84,6 +86,9 @@ pub(crate) struct Settings {
 
     #[command(flatten)]
     pub(crate) tls: TlsOptions,
+
+    #[command(flatten)]
+    pub(crate) traces: TraceOptions,
 }
 
 /// How the log is written.

@@ -1,9 +1,9 @@
 //! `/v1/tasks`.
 
-use axum::Json;
 use axum::extract::{OriginalUri, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
+use axum::{Extension, Json};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -19,6 +19,7 @@ use crate::openapi::Refusals;
 use crate::page::{self, Page};
 use crate::problem::Problem;
 use crate::routes::AppState;
+use crate::traces::Traced;
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -103,6 +104,7 @@ pub(crate) fn routes() -> OpenApiRouter<AppState> {
 )]
 pub(crate) async fn create(
     State(state): State<AppState>,
+    Extension(trace): Extension<Traced>,
     JsonBody(new): JsonBody<NewTask>,
 ) -> Result<impl IntoResponse, Problem> {
     let answers = state
@@ -115,6 +117,7 @@ pub(crate) async fn create(
         ));
     };
     let task = state.client.get_task(answer.task_uuid).await?;
+    trace.is_about(&task);
     let status = if answer.created {
         StatusCode::CREATED
     } else {

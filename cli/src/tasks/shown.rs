@@ -52,6 +52,7 @@ pub(super) fn task_fields(task: &Task) -> String {
             "parent_step",
             task.parent_step_uuid.map(|id| id.to_string()),
         ),
+        ("traceparent", task.traceparent.clone()),
         ("paused", task.paused_at.map(output::time)),
         (
             "error",

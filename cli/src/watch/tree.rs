@@ -128,6 +128,7 @@ pub(crate) mod tests {
             error: None,
             parent_task_uuid: None,
             parent_step_uuid: None,
+            traceparent: None,
         }
     }
 

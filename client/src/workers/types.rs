@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sqlx::FromRow;
+use tasker_rules::traceparent::Traceparent;
 use uuid::Uuid;
 
 /// A step handed to a worker, with everything its handler needs.
@@ -31,7 +32,7 @@ pub struct ClaimedStep {
     pub step_name: String,
     /// The step's type, as the template names it.
     pub step_type: String,
-    /// The handler: `{callable, method, initialization}`, and `batch_config` of a batchable step.
+    /// The handler: `{callable, method, initialization}`, `batch_config` of a batchable step, and `traceparent` of a task that is part of a trace.
     #[sqlx(json)]
     pub handler: Value,
     /// The task's context.
@@ -58,6 +59,14 @@ pub struct ClaimedStep {
     pub created_at: DateTime<Utc>,
     /// When the step became ready.
     pub enqueued_at: Option<DateTime<Utc>>,
+}
+
+impl ClaimedStep {
+    /// The span that the task's creation belongs to, if it is part of a trace.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<Traceparent> {
+        self.handler.get("traceparent")?.as_str()?.parse().ok()
+    }
 }
 
 /// What to claim.

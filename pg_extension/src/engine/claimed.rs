@@ -9,6 +9,7 @@ use tasker_rules::key::{number_of, step_key, task_of};
 
 use super::graphs;
 use crate::compiled::Kept;
+use crate::edition;
 use crate::error::Error;
 use crate::partitions;
 use crate::statements::{Session, Statement};
@@ -36,15 +37,35 @@ const JOINED_RESULTS: Statement = Statement {
     parameters: &[],
 };
 
-/// `{}` is the partition's suffix: a claimed step shows columns of its own row and of its task's.
+/// `{}` is the partition's suffix: a claimed step shows columns of its own row and of its task's. The trace is with what a worker needs to call the handler: a field more of the type
+/// would fail the claims that are under way while a schema is updated.
+macro_rules! rows {
+    ($handler:literal) => {
+        concat!(
+            "select u.step_uuid, row(u.step_uuid, t.task_uuid, s.attempt, s.attempts_used, u.max_attempts, u.namespace, u.template_name, u.template_version,
+               u.step_name, u.step_type, ", $handler, ", t.context, s.inputs, coalesce(u.results, pg_catalog.jsonb_build_object(u.dependency, u.result)), s.checkpoint, t.correlation_id,
+               t.priority::pg_catalog.int4, u.timeout_seconds, s.lease_expires_at, s.created_at, s.enqueued_at)::tasker.claimed_step, s.attempt
+             from pg_catalog.unnest($1) u
+             cross join lateral (select s.* from tasker.steps_{} s where s.step_uuid = u.step_uuid) s
+             cross join lateral (select t.* from tasker.tasks_{} t where t.task_uuid = u.task_uuid) t"
+        )
+    };
+}
+
 const ROWS: Statement = Statement {
     name: "claimed_rows",
-    text: "select u.step_uuid, row(u.step_uuid, t.task_uuid, s.attempt, s.attempts_used, u.max_attempts, u.namespace, u.template_name, u.template_version,
-             u.step_name, u.step_type, u.handler::pg_catalog.jsonb, t.context, s.inputs, coalesce(u.results, pg_catalog.jsonb_build_object(u.dependency, u.result)), s.checkpoint, t.correlation_id,
-             t.priority::pg_catalog.int4, u.timeout_seconds, s.lease_expires_at, s.created_at, s.enqueued_at)::tasker.claimed_step, s.attempt
-           from pg_catalog.unnest($1) u
-           cross join lateral (select s.* from tasker.steps_{} s where s.step_uuid = u.step_uuid) s
-           cross join lateral (select t.* from tasker.tasks_{} t where t.task_uuid = u.task_uuid) t",
+    text: rows!(
+        "case when t.traceparent is null then u.handler::pg_catalog.jsonb
+           else u.handler::pg_catalog.jsonb || pg_catalog.jsonb_build_object('traceparent', t.traceparent) end"
+    ),
+    rows: Some(c"_to_be_claimed"),
+    parameters: &[],
+};
+
+/// Where tasks know of no traces.
+const ROWS_UNTRACED: Statement = Statement {
+    name: "claimed_rows_untraced",
+    text: rows!("u.handler::pg_catalog.jsonb"),
     rows: Some(c"_to_be_claimed"),
     parameters: &[],
 };
@@ -109,6 +130,11 @@ pub(super) fn show(
         let kept = graphs.get(&task_of(key))?.clone();
         Some(Claimed { key, kept })
     });
+    let statement = if edition::has_traces() {
+        &ROWS
+    } else {
+        &ROWS_UNTRACED
+    };
     let mut found: HashMap<u128, (Datum, i32)> = HashMap::with_capacity(keys.len());
     for (partition, steps) in partitions::group(session, claimed, |claimed| claimed.key)? {
         let results = results(session, &partition.steps, &steps, known)?;
@@ -118,7 +144,7 @@ pub(super) fn show(
             .map(|(claimed, results)| to_be_claimed(claimed, results))
             .collect::<Result<_, _>>()?;
         let values = [Value::rows(c"_to_be_claimed", asked.into_iter())];
-        let rows = session.rows(&ROWS, &partition.suffix, &values, |row| {
+        let rows = session.rows(statement, &partition.suffix, &values, |row| {
             Ok((row.uuid(0), row.datum(1), row.int4(2)))
         })?;
         found.extend(

@@ -9,6 +9,7 @@ use pgrx::pg_sys::TimestampTz;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{AnyElement, pg_extern, pg_sys};
 use tasker_rules::privilege::Privilege;
+use tasker_rules::traceparent::Traceparent;
 
 use super::Call;
 use super::graphs::{self, Facts};
@@ -20,7 +21,7 @@ use crate::namespace_grants::Caller;
 use crate::partitions::{self, Partition};
 use crate::statements::{Session, Statement, session};
 use crate::values::{self, Json, Value, int4, int8, text, uuid};
-use crate::{keys, payloads};
+use crate::{edition, keys, payloads, settings};
 
 /// What creating needs of a template.
 struct Resolved {
@@ -40,6 +41,7 @@ struct Task<'a> {
     template: &'a Resolved,
     context: Json,
     start: Start,
+    traceparent: Option<Traceparent>,
 }
 
 /// When a task starts.
@@ -103,15 +105,31 @@ const HOLD: Statement = Statement {
     parameters: &[pg_sys::UUIDARRAYOID, pg_sys::INT4ARRAYOID],
 };
 
-/// A task that starts now is written once, in the state it has when this transaction commits.
+/// A task that starts now is written once, in the state it has when this transaction commits. The columns that a schema of before lacks come last.
+macro_rules! insert {
+    ($columns:literal, $values:literal) => {
+        concat!(
+            "insert into {} (task_uuid, template_id, namespace_id, state, priority, running, created_at, started_at, finished_at, run_at, correlation_id,
+               parent_correlation_id, idempotency_key, initiator, source_system, reason, tags, context", $columns, ")
+             select u.task_uuid, u.template_id, u.namespace_id, u.state, u.priority, u.running, $2, case when u.state <> 'pending' then $2 end,
+               case when u.state = 'complete' then $2 end, u.run_at, u.correlation_id, u.parent_correlation_id, u.idempotency_key, u.initiator, u.source_system,
+               u.reason, case when u.tags is null then array[]::pg_catalog.text[] else array(select pg_catalog.jsonb_array_elements_text(u.tags)) end, u.context",
+            $values, " from pg_catalog.unnest($1) u"
+        )
+    };
+}
+
 const INSERT: Statement = Statement {
     name: "insert_tasks",
-    text: "insert into {} (task_uuid, template_id, namespace_id, state, priority, running, created_at, started_at, finished_at, run_at, correlation_id,
-             parent_correlation_id, idempotency_key, initiator, source_system, reason, tags, context)
-           select u.task_uuid, u.template_id, u.namespace_id, u.state, u.priority, u.running, $2, case when u.state <> 'pending' then $2 end,
-             case when u.state = 'complete' then $2 end, u.run_at, u.correlation_id, u.parent_correlation_id, u.idempotency_key, u.initiator, u.source_system,
-             u.reason, case when u.tags is null then array[]::pg_catalog.text[] else array(select pg_catalog.jsonb_array_elements_text(u.tags)) end, u.context
-           from pg_catalog.unnest($1) u",
+    text: insert!(", traceparent", ", u.traceparent"),
+    rows: Some(c"_new_task"),
+    parameters: &[pg_sys::TIMESTAMPTZOID],
+};
+
+/// Where tasks know of no traces.
+const INSERT_UNTRACED: Statement = Statement {
+    name: "insert_tasks_untraced",
+    text: insert!("", ""),
     rows: Some(c"_new_task"),
     parameters: &[pg_sys::TIMESTAMPTZOID],
 };
@@ -189,6 +207,11 @@ fn create(call: &Call, requests: Json, are_children: bool) -> Result<Vec<(u128, 
         }
     }
     let new_keys = keys::new_tasks(requests.len(), call.now, are_children)?;
+    let given = if are_children {
+        None
+    } else {
+        settings::traceparent()
+    };
     let mut tasks = Vec::with_capacity(requests.len());
     for ((ordinal, request), &key) in (1..).zip(&requests).zip(&new_keys) {
         let wanted = (
@@ -220,6 +243,7 @@ fn create(call: &Call, requests: Json, are_children: bool) -> Result<Vec<(u128, 
                 _ if template.is_paused => Start::Resumed,
                 _ => Start::Now,
             },
+            traceparent: given.or_else(|| request.traceparent.as_deref()?.parse().ok()),
         });
     }
     let owners = owners(call, &tasks)?;
@@ -415,8 +439,15 @@ fn insert_rows(call: &Call, partition: &Partition, tasks: &[Task]) -> Result<(),
             optional(&request.reason),
             request.tags.and_then(Json::field),
             task.context.field(),
+            task.traceparent
+                .and_then(|traceparent| text(&traceparent.to_string())),
         ]
     });
     let values = [Value::rows(c"_new_task", rows), Value::time(call.now)];
-    call.session.run(&INSERT, &partition.tasks, &values)
+    let statement = if edition::has_traces() {
+        &INSERT
+    } else {
+        &INSERT_UNTRACED
+    };
+    call.session.run(statement, &partition.tasks, &values)
 }

@@ -23,6 +23,8 @@ pub(super) struct Request {
     pub(super) initiator: Option<String>,
     pub(super) source_system: Option<String>,
     pub(super) reason: Option<String>,
+    /// Of a child task, its parent's.
+    pub(super) traceparent: Option<String>,
 }
 
 const READ: Statement = Statement {
@@ -34,7 +36,7 @@ const READ: Statement = Statement {
                (select pg_catalog.to_jsonb(pg_catalog.array_agg(t.tag order by t.ordinal))
                 from pg_catalog.jsonb_array_elements_text(r.value -> 'tags') with ordinality t(tag, ordinal)) end,
              r.value ->> 'initiator', r.value ->> 'source_system', r.value ->> 'reason', pg_catalog.jsonb_typeof(r.value -> 'context'),
-             pg_catalog.jsonb_typeof(r.value -> 'tags')
+             pg_catalog.jsonb_typeof(r.value -> 'tags'), r.value ->> 'traceparent'
            from {}($1) r(value)",
     rows: None,
     parameters: &[pg_sys::JSONBOID],
@@ -78,6 +80,7 @@ pub(super) fn read(session: &Session, requests: Json) -> Result<Vec<Request>, Er
                 initiator: owned(10),
                 source_system: owned(11),
                 reason: owned(12),
+                traceparent: owned(15),
             };
             check(ordinal, &request, row.optional_text(13))?;
             Ok(request)

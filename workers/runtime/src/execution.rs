@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use tasker_client::{Outcome, StepError};
+use tasker_client::{Outcome, StepError, traces};
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
@@ -23,12 +23,15 @@ pub(crate) async fn execute(handler: Arc<dyn Handler>, step: StepContext) -> Opt
         step_name = step.step_name(),
         attempt = step.attempt(),
         correlation_id = step.correlation_id().map(tracing::field::display),
+        trace_id = step.traceparent().map(|trace| tracing::field::display(trace.trace_id_text())),
     );
     async {
         let _cancelled_at_the_end = step.cancellation().clone().drop_guard();
         let call = tokio::spawn({
             let step = step.clone();
-            async move { handler.call(step.gathered().await?).await }.in_current_span()
+            let trace = step.traceparent();
+            let call = async move { handler.call(step.gathered().await?).await };
+            traces::within(trace, call).in_current_span()
         });
         let mut call = AbortOnDropHandle::new(call);
         let ended = tokio::select! {

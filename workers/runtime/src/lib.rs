@@ -39,6 +39,7 @@
 //! | `calls` | the calls of the database, with their deadlines and repetitions |
 //! | `event_handler` | what the author of a subscription to domain events meets |
 //! | `deliveries` | the loop that takes domain events, beside the shift |
+//! | `spans` | what shows in traces |
 //! | `wake` | notifications of the database |
 //! | `jitter` | chance |
 #![warn(missing_docs)]
@@ -56,6 +57,7 @@ mod prefetch;
 mod results;
 mod schedule;
 mod shift;
+mod spans;
 mod step_context;
 mod upkeep;
 mod wake;
@@ -69,7 +71,7 @@ pub use handler_error::HandlerError;
 pub use results::{Batch, Decision, Instance};
 pub use schedule::WakeMode;
 pub use step_context::{InputError, StepContext};
-pub use tasker_client::{DependencyPage, DependencyResult, DomainEvent};
+pub use tasker_client::{DependencyPage, DependencyResult, DomainEvent, Traceparent};
 /// Stops a worker: cancel it and [`Worker::run`] gives its steps back and returns.
 pub use tokio_util::sync::CancellationToken;
 pub use worker::{RunError, Worker};

@@ -26,6 +26,7 @@ use crate::calls::{CallError, Caller};
 use crate::handler::Handlers;
 use crate::prefetch::Prefetch;
 use crate::schedule::{Look, Schedule, WakeMode};
+use crate::spans::Spans;
 use crate::upkeep::{Chore, HEARTBEAT_INTERVAL, Upkeep};
 use crate::wake::Wake;
 use crate::worker::Settings;
@@ -47,6 +48,7 @@ pub(crate) struct Shift {
     attempts: JoinSet<Option<Outcome>>,
     started: HashMap<Id, places::Started>,
     waiting: places::Queue,
+    spans: Spans,
     prefetch: Prefetch,
     exchange: Call<Traded>,
     /// When the exchange that is away began, and how many steps it asked for.
@@ -116,6 +118,7 @@ impl Shift {
             attempts: JoinSet::new(),
             started: HashMap::new(),
             waiting: places::Queue::new(),
+            spans: Spans::default(),
             prefetch: Prefetch::new(settings.prefetch),
             exchange: None,
             asked: (now, 0),
@@ -205,8 +208,13 @@ impl Shift {
             if free > 0 {
                 self.schedule.claiming();
             }
+            let spans = self.spans.finishing(&outcomes);
+            if self.board.waiting_count() == 0 {
+                self.spans.keep(self.started.values().map(|step| step.held));
+            }
             self.exchange = Some(Box::pin(async move {
-                let (outcomes, answer, repetitions) = caller.finish(outcomes, free).await;
+                let (outcomes, answer, repetitions) =
+                    spans.around(caller.finish(outcomes, free)).await;
                 Traded::Finished {
                     outcomes,
                     claims: free > 0,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use tasker_client::{ClaimedStep, Client, DependencyResult};
+use tasker_client::{ClaimedStep, Client, DependencyResult, Traceparent};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -25,6 +25,7 @@ pub struct StepContext {
     cancellation: CancellationToken,
     events: Arc<Mutex<Map<String, Value>>>,
     saved: Arc<Mutex<Option<Value>>>,
+    trace: Option<Traceparent>,
     /// None for a draft.
     client: Option<Client>,
 }
@@ -110,6 +111,7 @@ impl StepContext {
         cancellation: CancellationToken,
         client: Client,
     ) -> Self {
+        let trace = claimed.traceparent();
         let data = Data {
             task_uuid: claimed.task_uuid,
             step_uuid: claimed.step_uuid,
@@ -143,6 +145,7 @@ impl StepContext {
             cancellation,
             events: Arc::default(),
             saved: Arc::default(),
+            trace,
             client: Some(client),
         }
     }
@@ -237,6 +240,20 @@ impl StepContext {
     #[must_use]
     pub fn correlation_id(&self) -> Option<Uuid> {
         self.data.correlation_id
+    }
+
+    /// The span that what the handler calls belongs to: its own where the worker records traces, else that of the task's
+    /// creation, if that was part of a trace. Its text is the header `traceparent` of a request. What is called through a
+    /// [`Client`] in the handler itself belongs to it anyway.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<Traceparent> {
+        self.trace
+    }
+
+    /// The same attempt, as a span of its own.
+    pub(crate) fn traced(mut self, trace: Option<Traceparent>) -> Self {
+        self.trace = trace.or(self.trace);
+        self
     }
 
     /// The task's priority, -100 to 100.

@@ -6,6 +6,7 @@ mod signals;
 
 use anyhow::Context;
 use tasker_client::{Client, ConnectOptions};
+use tasker_traces::Exporting;
 use tasker_worker_runtime::{CancellationToken, Worker};
 
 use crate::settings::Settings;
@@ -17,7 +18,8 @@ async fn main() -> anyhow::Result<()> {
         return tasker_settings::print(&configured.origins).context("stdout can't be written to");
     }
     let settings = configured.settings;
-    settings.log_format.start(&settings.log);
+    let traces = Exporting::start(&settings.traces, "tasker-worker", env!("CARGO_PKG_VERSION"))?;
+    settings.log_format.start(&settings.log, traces.as_ref());
     let shutdown = CancellationToken::new();
     signals::cancel_on_signal(shutdown.clone()).context("signals can't be listened for")?;
     let options = ConnectOptions {
@@ -30,6 +32,9 @@ async fn main() -> anyhow::Result<()> {
         .context("the database's address can't be read")?;
     worker(client.clone(), &settings)?.run(shutdown).await?;
     client.close().await;
+    if let Some(traces) = traces {
+        traces.stop().await;
+    }
     Ok(())
 }
 

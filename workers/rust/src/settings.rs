@@ -4,8 +4,11 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use tasker_traces::{Exporting, TraceOptions};
 use tasker_worker_runtime::WakeMode;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// Runs the handlers of the example templates.
 #[derive(Debug, Parser)]
@@ -83,6 +86,9 @@ pub(crate) struct Settings {
     /// (`info,tasker_worker_runtime=debug`).
     #[arg(long, env = "TASKER_LOG", default_value = "info,sqlx=error")]
     pub(crate) log: EnvFilter,
+
+    #[command(flatten)]
+    pub(crate) traces: TraceOptions,
 }
 
 impl Settings {
@@ -125,16 +131,18 @@ pub(crate) enum LogFormat {
 }
 
 impl LogFormat {
-    /// Begins to write log lines to stderr.
-    pub(crate) fn start(self, filter: &EnvFilter) {
-        let lines = tracing_subscriber::fmt()
-            .with_env_filter(filter.clone())
+    /// Begins to write log lines to stderr, and to take the spans of traces where they are recorded.
+    pub(crate) fn start(self, filter: &EnvFilter, traces: Option<&Exporting>) {
+        let lines = tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal());
-        match self {
-            Self::Text => lines.init(),
-            Self::Json => lines.json().init(),
-        }
+        let lines = match self {
+            Self::Text => lines.boxed(),
+            Self::Json => lines.json().boxed(),
+        };
+        let mut layers = vec![lines.with_filter(filter.clone()).boxed()];
+        layers.extend(traces.map(Exporting::layer));
+        tracing_subscriber::registry().with(layers).init();
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{Leaving, Shift};
 use crate::execution::execute;
+use crate::spans;
 use crate::{Handler, StepContext};
 
 /// So long a step waits for a place. Then handlers take longer than was foretold, and the step is
@@ -64,7 +65,11 @@ impl Shift {
                 held: step.held,
                 at: Instant::now(),
             };
-            let task = self.attempts.spawn(execute(step.handler, step.context));
+            let span = spans::process(&step.context);
+            let context = step.context.traced(tasker_traces::traceparent_of(&span));
+            self.spans.began(step.held, &span, &context);
+            let attempt = execute(step.handler, context);
+            let task = self.attempts.spawn(spans::of_attempt(span, attempt));
             self.started.insert(task.id(), started);
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use tasker_client::Traceparent;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -51,6 +52,7 @@ impl StepContext {
             cancellation: CancellationToken::new(),
             events: Arc::default(),
             saved: Arc::default(),
+            trace: None,
             client: None,
         }
     }
@@ -106,6 +108,12 @@ impl StepContext {
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         self.changed(|data| data.timeout = Some(timeout))
+    }
+
+    /// The draft of a task that is part of a trace.
+    #[must_use]
+    pub fn with_traceparent(self, traceparent: Traceparent) -> Self {
+        self.traced(Some(traceparent))
     }
 
     /// The draft with a token that cancels it.
