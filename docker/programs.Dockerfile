@@ -11,5 +11,5 @@ COPY --from=build /tasker/target/release/tasker-server /tasker/target/release/ta
 COPY migrations/ /usr/share/tasker/migrations/
 COPY examples/templates/ /usr/share/tasker/templates/
 USER nobody
-EXPOSE 8080
+EXPOSE 8080 9190
 CMD ["tasker-server"]

@@ -153,7 +153,10 @@ impl Stage {
     /// Starts the server and waits until it is ready; gives its address too.
     pub(crate) async fn start_server(&self) -> anyhow::Result<(Program, String)> {
         let address = format!("127.0.0.1:{}", free_port(None)?);
-        let server = self.start_program("tasker-server", &["--listen", &address])?;
+        let server = self.start_program(
+            "tasker-server",
+            &["--listen", &address, "--grpc-listen", "off"],
+        )?;
         let url = format!("http://{address}");
         let ready = tokio::time::timeout(READY_WITHIN, async {
             while !is_ready(&url).await {

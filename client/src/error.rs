@@ -164,6 +164,16 @@ impl Error {
         }
     }
 
+    /// The gRPC status code that stands for this error, by name, from the same table.
+    #[must_use]
+    pub fn grpc_code(&self) -> &'static str {
+        match self {
+            Self::LimitExceeded(_) => error_code::ErrorCode::Tk022.grpc_code(),
+            Self::Unreachable(_) => "UNAVAILABLE",
+            _ => self.code().map_or("INTERNAL", error_code::grpc_code_of),
+        }
+    }
+
     pub(crate) fn from_details(details: Details) -> Self {
         let code = details.code.as_str();
         match code {
@@ -281,6 +291,7 @@ mod tests {
                 "{code:?}"
             );
             assert_eq!(error(code.sqlstate()).http_status(), code.http_status());
+            assert_eq!(error(code.sqlstate()).grpc_code(), code.grpc_code());
         }
     }
 
@@ -289,6 +300,11 @@ mod tests {
         assert_eq!(Error::from(sqlx::Error::PoolTimedOut).http_status(), 503);
         assert_eq!(Error::from(sqlx::Error::RowNotFound).http_status(), 500);
         assert_eq!(error("54001").http_status(), 422);
+        assert_eq!(
+            Error::from(sqlx::Error::PoolTimedOut).grpc_code(),
+            "UNAVAILABLE"
+        );
+        assert_eq!(error("54001").grpc_code(), "INVALID_ARGUMENT");
     }
 
     #[test]

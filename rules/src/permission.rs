@@ -10,7 +10,7 @@ const MAX_LENGTH: usize = 64;
 const MAX_COUNT: usize = 64;
 
 /// The permissions there are, each with what it allows.
-pub const PERMISSIONS: [(&str, &str); 19] = [
+pub const PERMISSIONS: [(&str, &str); 20] = [
     ("tasks:create", "create tasks"),
     ("tasks:read", "see a task, its graph, history and events"),
     ("tasks:list", "list tasks"),
@@ -48,6 +48,10 @@ pub const PERMISSIONS: [(&str, &str); 19] = [
     ),
     ("system:analytics_read", "see statistics"),
     ("system:config_read", "see the server's settings"),
+    (
+        "workers:work",
+        "claim, run and finish steps through the server",
+    ),
 ];
 
 /// A permission that can't be used, and why.

@@ -12,7 +12,7 @@
 //! - [`exposition`]: metrics as Prometheus reads them
 //! - [`figures`]: work committed with the clock moved, and its statistics
 //! - [`following`]: tasks created and followed
-//! - [`http`]: requests to the server
+//! - [`http`], [`grpc`]: requests to the server
 //! - [`by_hand`]: tasks brought somewhere through the client
 //! - [`sse`]: streams of events
 //! - [`instances`]: tasks with a batch or a map
@@ -57,6 +57,7 @@ pub mod figures;
 pub mod flight;
 mod folders;
 pub mod following;
+pub mod grpc;
 pub mod http;
 pub mod instances;
 pub mod investigations;

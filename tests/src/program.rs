@@ -108,6 +108,8 @@ pub struct Server {
     pub program: Program,
     /// Its address, without a slash at the end.
     pub url: String,
+    /// Where it takes calls of gRPC: host and port.
+    pub grpc: String,
 }
 
 impl Server {
@@ -123,7 +125,8 @@ impl Server {
         database_url: &str,
         arguments: &[&str],
     ) -> anyhow::Result<Self> {
-        let arguments: Vec<_> = ["--listen", address]
+        let grpc = format!("127.0.0.1:{}", free_port(None)?);
+        let arguments: Vec<_> = ["--listen", address, "--grpc-listen", &grpc]
             .into_iter()
             .chain(arguments.iter().copied())
             .collect();
@@ -135,6 +138,7 @@ impl Server {
         Ok(Self {
             program,
             url: format!("http://{address}"),
+            grpc,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The reference pages are what the code says. `TASKER_WRITE_REFERENCES=1 cargo test -p tasker-tests --test references` writes them anew.
 
-use tasker_tests::references::{cli, compare, errors, rest, sql};
+use tasker_tests::references::{cli, compare, errors, grpc, rest, sql};
 use tasker_tests::{Server, TestDatabase};
 
 #[tokio::test]
@@ -21,9 +21,10 @@ fn the_list_of_errors_is_what_the_rules_say() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn the_rest_reference_is_what_the_openapi_document_says() -> anyhow::Result<()> {
+async fn the_references_of_rest_and_grpc_are_what_their_documents_say() -> anyhow::Result<()> {
     let database = TestDatabase::new().await?;
     let server = Server::start(database.url(), &[]).await?;
     let document = server.get("/api-docs/openapi.json").await?;
-    compare("rest", &rest(&document.body)?)
+    compare("rest", &rest(&document.body)?)?;
+    compare("grpc", &grpc(&document.body)?)
 }

@@ -254,7 +254,11 @@ async fn a_revoke_counts_when_the_check_is_forgotten() -> anyhow::Result<()> {
 async fn nothing_is_listened_on_beyond_loopback_without_being_told() -> anyhow::Result<()> {
     let database = TestDatabase::new().await?;
     let start = |flags: &[&str]| {
-        let flags = [&["--listen", "0.0.0.0:0"], flags].concat();
+        let flags = [
+            &["--listen", "0.0.0.0:0", "--grpc-listen", "127.0.0.1:0"],
+            flags,
+        ]
+        .concat();
         Program::start("tasker-server", database.url(), &flags)
     };
     let mut refused = start(&[])?;

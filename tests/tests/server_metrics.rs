@@ -46,6 +46,10 @@ async fn busy_server() -> anyhow::Result<(TestDatabase, Server)> {
     server.get("/v1/tasks/none").await?;
     server.get("/nothing/here").await?;
     server.get("/nothing/there").await?;
+    let grpc = server.grpc().await?;
+    grpc.get("TaskService/ListTasks", json!({})).await?;
+    grpc.refused("TaskService/GetTask", json!({"task_uuid": "none"}))
+        .await?;
     Ok((database, server))
 }
 

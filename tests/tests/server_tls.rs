@@ -94,6 +94,8 @@ async fn files_that_cannot_be_used_end_the_start() -> anyhow::Result<()> {
         let flags = [
             "--listen",
             "127.0.0.1:0",
+            "--grpc-listen",
+            "off",
             "--tls-certificate",
             &certificate,
             "--tls-key",

@@ -17,12 +17,12 @@ use crate::routes::AppState;
 pub(crate) struct Setting {
     /// Its name, as the settings file has it.
     #[schema(example = "request_timeout_seconds")]
-    name: String,
+    pub(crate) name: String,
     /// Its value, a secret masked; null when it isn't set.
-    value: Option<String>,
+    pub(crate) value: Option<String>,
     /// Where that comes from: a flag, a variable, a file, or what is built in.
     #[schema(example = "built in")]
-    from: String,
+    pub(crate) from: String,
 }
 
 pub(crate) fn routes() -> OpenApiRouter<AppState> {

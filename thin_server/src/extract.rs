@@ -118,12 +118,7 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Prob
         .await
         .map_err(|rejection| match rejection {
             BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
-                Problem::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "body_too_large",
-                    "the body is larger than 1 MiB",
-                )
-                .hint("Store large inputs elsewhere and pass a reference to them.")
+                Problem::body_too_large()
             }
             other => Problem::new(
                 StatusCode::BAD_REQUEST,

@@ -18,9 +18,9 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Health {
     #[schema(example = "healthy")]
-    status: &'static str,
-    version: &'static str,
-    checks: Vec<HealthCheck>,
+    pub(crate) status: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) checks: Vec<HealthCheck>,
 }
 
 /// All that can be told of the server and the database.
@@ -28,19 +28,19 @@ pub(crate) struct Health {
 pub(crate) struct DetailedHealth {
     /// `healthy` or `unhealthy`.
     #[schema(example = "healthy")]
-    status: &'static str,
+    pub(crate) status: &'static str,
     /// The version of the server.
-    version: &'static str,
+    pub(crate) version: &'static str,
     /// The version of the extension; null when the database can't be asked.
-    extension_version: Option<String>,
+    pub(crate) extension_version: Option<String>,
     /// What was checked, each with a reason.
-    checks: Vec<HealthCheck>,
+    pub(crate) checks: Vec<HealthCheck>,
     /// The queue of each namespace; null when they can't be counted.
-    queues: Option<Vec<QueueStats>>,
+    pub(crate) queues: Option<Vec<QueueStats>>,
     /// The jobs of maintenance that are due; null when the database can't be asked.
-    due_jobs: Option<Vec<String>>,
+    pub(crate) due_jobs: Option<Vec<String>>,
     /// What this server's last run of each job of maintenance came to; another session may have run them since.
-    last_runs: Vec<LastRun>,
+    pub(crate) last_runs: Vec<LastRun>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]

@@ -28,13 +28,26 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// Serves a request within the bounds, and within the time that its caller allows.
+    pub(crate) async fn serve(
+        &self,
+        allowed: Option<Duration>,
+        request: Request,
+        next: Next,
+    ) -> Response {
+        let Ok(_permit) = self.free.try_acquire() else {
+            return Problem::busy().into_response();
+        };
+        let timeout = allowed.map_or(self.timeout, |allowed| allowed.min(self.timeout));
+        match tokio::time::timeout(timeout, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => Problem::timed_out(timeout).into_response(),
+        }
+    }
+}
+
 /// Refuses a request at once when the server is full: a queue of requests that time out helps nobody.
 pub(crate) async fn guard(State(limits): State<Limits>, request: Request, next: Next) -> Response {
-    let Ok(_permit) = limits.free.try_acquire() else {
-        return Problem::busy().into_response();
-    };
-    match tokio::time::timeout(limits.timeout, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => Problem::timed_out(limits.timeout).into_response(),
-    }
+    limits.serve(None, request, next).await
 }

@@ -1,4 +1,4 @@
-//! REST for Tasker: each handler is a call of one function of the client.
+//! REST and gRPC for Tasker: each handler is a call of one function of the client.
 //!
 //! | module | holds |
 //! |---|---|
@@ -6,6 +6,7 @@
 //! | `server` | start, serve, drain, stop |
 //! | `routes` | which path is which handler, and the layers around them |
 //! | `tasks`, `steering`, `signals`, `bulk`, `steps`, `templates`, `dead_letters`, `domain_events`, `analytics`, `workers`, `schedules`, `namespaces`, `health`, `config` | the handlers |
+//! | `grpc` | the same over gRPC |
 //! | `events` | the feed of events for thousands of listeners |
 //! | `metrics` | what is counted and measured |
 //! | `extract`, `object`, `problem` | requests read, errors answered, in one shape |
@@ -26,6 +27,7 @@ mod dead_letters;
 mod domain_events;
 mod events;
 mod extract;
+mod grpc;
 mod health;
 mod limits;
 mod maintenance;

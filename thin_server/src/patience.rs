@@ -31,6 +31,10 @@ impl Listener for PatientListener {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         let (stream, address) = Listener::accept(&mut self.inner).await;
         bound_sending(&stream, self.patience);
+        // A small answer isn't held back until the one before is acknowledged.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "the system holds back small answers");
+        }
         (Patient::new(stream, self.patience), address)
     }
 

@@ -25,6 +25,8 @@ struct Contents {
     message: String,
     detail: Option<String>,
     hint: Option<String>,
+    /// What gRPC answers by name, where the database said what is wrong.
+    grpc_code: Option<&'static str>,
     /// How the caller is to show who they are: the header `WWW-Authenticate`.
     challenge: Option<String>,
     /// What only the log is told.
@@ -65,6 +67,7 @@ impl Problem {
             message: message.into(),
             detail: None,
             hint: None,
+            grpc_code: None,
             challenge: None,
             cause: None,
         }))
@@ -111,13 +114,29 @@ impl Problem {
         )
     }
 
+    pub(crate) fn body_too_large() -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            "the body is larger than 1 MiB",
+        )
+        .hint("Store large inputs elsewhere and pass a reference to them.")
+    }
+
+    /// A method of gRPC, or a way to call one, that there isn't.
+    pub(crate) fn method_unknown(what: &str) -> Self {
+        let message = format!("this isn't there: {what}");
+        Self::new(StatusCode::NOT_IMPLEMENTED, "method_unknown", message)
+            .hint("Reflection lists the methods.")
+    }
+
     pub(crate) fn busy() -> Self {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "server_busy",
             "the server is serving all the requests it may",
         )
-        .hint("Try again after the time in Retry-After.")
+        .hint("Try again in a second.")
     }
 
     pub(crate) fn listeners_full() -> Self {
@@ -126,7 +145,7 @@ impl Problem {
             "listeners_full",
             "as many listen to events as may",
         )
-        .hint("Try again after the time in Retry-After.")
+        .hint("Try again in a second.")
     }
 
     pub(crate) fn feed_unavailable() -> Self {
@@ -135,13 +154,38 @@ impl Problem {
             "feed_unavailable",
             "the feed of events can't be read now",
         )
-        .hint("Try again after the time in Retry-After.")
+        .hint("Try again in a second.")
     }
 
     pub(crate) fn timed_out(after: Duration) -> Self {
-        let message = format!("the request took longer than {} s", after.as_secs());
+        let message = format!("the request took longer than {} s", after.as_secs_f64());
         Self::new(StatusCode::GATEWAY_TIMEOUT, "request_timed_out", message)
             .hint("Its effect isn't known: look before you repeat it, or repeat it with an idempotency key.")
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    pub(crate) fn code(&self) -> &str {
+        &self.0.code
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    pub(crate) fn detail(&self) -> Option<&str> {
+        self.0.detail.as_deref()
+    }
+
+    pub(crate) fn hint_text(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// What gRPC answers by name, where the database said what is wrong.
+    pub(crate) fn grpc_code(&self) -> Option<&'static str> {
+        self.0.grpc_code
     }
 
     fn cause(mut self, cause: String) -> Self {
@@ -222,12 +266,13 @@ impl From<Error> for Problem {
         }
         let Some(details) = error.details() else {
             return Self::new(status, "08006", "the database can't be reached")
-                .hint("Try again after the time in Retry-After.")
+                .hint("Try again in a second.")
                 .cause(describe(&error));
         };
         let mut problem = Self::new(status, &details.code, details.message.as_str());
         problem.0.detail.clone_from(&details.detail);
         problem.0.hint.clone_from(&details.hint);
+        problem.0.grpc_code = Some(error.grpc_code());
         problem
     }
 }

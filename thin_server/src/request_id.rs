@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::problem::Problem;
 use crate::traces::Traced;
 
-const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 const LONGEST_ID: usize = 128;
 
 /// Gives the request its id, writes one line about it, and renders a [`Problem`], which needs the id.
@@ -51,7 +51,7 @@ async fn respond(id: String, request: Request, next: Next) -> Response {
 }
 
 /// An id that could break a line of the log, or is very long, is replaced.
-fn id_of(request: &Request) -> String {
+pub(crate) fn id_of(request: &Request) -> String {
     request
         .headers()
         .get(HEADER)

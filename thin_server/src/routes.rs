@@ -1,7 +1,6 @@
 //! Which path is which handler, and the layers around them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -11,6 +10,7 @@ use tasker_settings::Origin;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::CorsLayer;
 use utoipa::OpenApi;
+use utoipa::openapi::OpenApi as Document;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -23,12 +23,11 @@ use crate::openapi::{self, Shared};
 use crate::problem::Problem;
 use crate::{
     analytics, bulk, config, dead_letters, domain_events, events, health, metrics, namespaces,
-    problem, request_id, schedules, signals, steering, steps, tasks, templates, traces,
-    workers,
+    problem, request_id, schedules, signals, steering, steps, tasks, templates, traces, workers,
 };
 
 /// The largest request body, in bytes.
-const MAX_BODY_BYTES: usize = 1024 * 1024;
+pub(crate) const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -59,23 +58,30 @@ fn api() -> OpenApiRouter<AppState> {
         .merge(config::routes())
 }
 
-/// All paths. The health checks and the metrics stand outside the limits: they answer also while the server is busy. So do streams of events, which have a bound of their own.
-pub(crate) fn app(
-    state: AppState,
-    authentication: Option<Arc<Authentication>>,
-    concurrent_requests: usize,
-    request_timeout: Duration,
-    cors: Option<CorsLayer>,
-) -> Router {
-    let limits = Limits::new(concurrent_requests, request_timeout);
-    let open = OpenApiRouter::with_openapi(Shared::openapi())
+/// What stands outside the limits.
+fn open() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(Shared::openapi())
         .routes(routes!(health::health))
         .routes(routes!(health::ready))
         .routes(routes!(health::live))
         .routes(routes!(health::detailed))
         .routes(routes!(metrics::metrics))
-        .merge(events::routes());
-    let (mut router, mut document) = open
+        .merge(events::routes())
+}
+
+/// What the handlers say of themselves, for the other door.
+pub(crate) fn document() -> Document {
+    open().merge(api()).split_for_parts().1
+}
+
+/// All paths. The health checks and the metrics stand outside the limits: they answer also while the server is busy. So do streams of events, which have a bound of their own.
+pub(crate) fn app(
+    state: AppState,
+    authentication: Option<Arc<Authentication>>,
+    limits: Limits,
+    cors: Option<CorsLayer>,
+) -> Router {
+    let (mut router, mut document) = open()
         .merge(api().layer(from_fn_with_state(limits, limits::guard)))
         .split_for_parts();
     // Around all that is in the document, so that no path is forgotten.

@@ -17,6 +17,8 @@ use tokio::task::JoinHandle;
 use crate::auth::Authentication;
 use crate::cors;
 use crate::events::Feed;
+use crate::grpc;
+use crate::limits::Limits;
 use crate::maintenance::{self, LastRuns};
 use crate::metrics::{self, Metrics};
 use crate::patience::PatientListener;
@@ -49,7 +51,12 @@ pub(crate) async fn run(settings: Settings, origins: Vec<Origin>) -> anyhow::Res
         Duration::from_secs(settings.event_heartbeat_seconds),
         stopped.clone(),
     );
-    let listener = listen(&settings).await?;
+    // Bound before anything is started, so that a taken address ends the program with nothing begun.
+    let grpc_listener = match settings.grpc_listen.0 {
+        Some(address) => Some(listen(address, &settings).await?),
+        None => None,
+    };
+    let listener = listen(settings.listen, &settings).await?;
     let address = listener.local_addr()?;
     let mut maintenance = sql_steps::start(&settings.database_url, settings.sql_runners, &stopped);
     let last_runs = LastRuns::default();
@@ -59,19 +66,24 @@ pub(crate) async fn run(settings: Settings, origins: Vec<Origin>) -> anyhow::Res
     maintenance.push(tokio::spawn(feed.clone().run()));
     allow_many_connections();
 
-    let app = routes::app(
-        AppState {
-            client: client.clone(),
-            feed,
-            last_runs,
-            metrics,
-            origins: origins.into(),
-        },
-        authentication,
-        settings.concurrent_requests as usize,
-        request_timeout,
-        cors,
-    );
+    let state = AppState {
+        client: client.clone(),
+        feed,
+        last_runs,
+        metrics,
+        origins: origins.into(),
+    };
+    let limits = Limits::new(settings.concurrent_requests as usize, request_timeout);
+    let grpc_drained = match grpc_listener {
+        None => None,
+        Some(listener) => {
+            let routes = grpc::routes(&state, authentication.clone(), limits.clone(), &stopped)?;
+            let ping_every = Duration::from_secs(settings.event_heartbeat_seconds);
+            let tls = tls.clone();
+            Some(grpc::start(listener, tls, routes, ping_every, &stopped)?)
+        }
+    };
+    let app = routes::app(state, authentication, limits, cors);
     tracing::info!(%address, tls = tls.is_some(), authentication = settings.auth.is_on(), "listening");
     if settings.shows_credentials() {
         tracing::warn!(
@@ -87,6 +99,12 @@ pub(crate) async fn run(settings: Settings, origins: Vec<Origin>) -> anyhow::Res
     tracing::info!("stopping: no new requests are taken, those under way are finished");
     stop.send_replace(true);
     let patience = Duration::from_secs(settings.shutdown_timeout_seconds);
+    let drained = async {
+        if let Some(drained) = grpc_drained {
+            drained.await?;
+        }
+        drained.await
+    };
     if let Ok(ended) = tokio::time::timeout(patience, drained).await {
         ended??;
     } else {
@@ -102,11 +120,10 @@ pub(crate) async fn run(settings: Settings, origins: Vec<Origin>) -> anyhow::Res
     Ok(())
 }
 
-/// Binds the address before anything is started, so that one that is taken ends the program with nothing begun.
-async fn listen(settings: &Settings) -> anyhow::Result<PatientListener> {
-    let listener = TcpListener::bind(settings.listen)
+async fn listen(address: SocketAddr, settings: &Settings) -> anyhow::Result<PatientListener> {
+    let listener = TcpListener::bind(address)
         .await
-        .with_context(|| format!("can't listen on {}", settings.listen))?;
+        .with_context(|| format!("can't listen on {address}"))?;
     let patience = Duration::from_secs(settings.write_timeout_seconds);
     Ok(PatientListener::new(listener, patience))
 }

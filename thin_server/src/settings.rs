@@ -1,6 +1,7 @@
 //! Flags, each with its environment variable.
 
 use std::net::SocketAddr;
+use std::str::FromStr;
 
 use tasker_traces::TraceOptions;
 
@@ -8,7 +9,7 @@ use crate::auth::AuthOptions;
 use crate::cors::AllowedOrigin;
 use crate::tls::TlsOptions;
 
-/// Serves Tasker over REST. Unless callers are asked who they are, whoever reaches the address may do all that the database lets the server do.
+/// Serves Tasker over REST and gRPC. Unless callers are asked who they are, whoever reaches the address may do all that the database lets the server do.
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "tasker-server", version)]
 pub(crate) struct Settings {
@@ -27,6 +28,15 @@ pub(crate) struct Settings {
     /// The address to listen on; port 0 takes a free one, and the log says which
     #[arg(long, env = "TASKER_LISTEN", default_value = "127.0.0.1:8080")]
     pub(crate) listen: SocketAddr,
+
+    /// The address to listen on for gRPC; `off` for none
+    #[arg(
+        long,
+        env = "TASKER_GRPC_LISTEN",
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:9190"
+    )]
+    pub(crate) grpc_listen: GrpcListen,
 
     /// Listen on an address that other machines can reach, though nobody is asked who they are
     #[arg(long, env = "TASKER_ALLOW_UNAUTHENTICATED")]
@@ -91,6 +101,21 @@ pub(crate) struct Settings {
     pub(crate) traces: TraceOptions,
 }
 
+/// Where gRPC is listened for, if it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct GrpcListen(pub(crate) Option<SocketAddr>);
+
+impl FromStr for GrpcListen {
+    type Err = <SocketAddr as FromStr>::Err;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        text.parse().map(Some).map(Self)
+    }
+}
+
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum LogFormat {
@@ -103,24 +128,31 @@ pub(crate) enum LogFormat {
 impl Settings {
     /// Where nobody is asked who they are, only this machine may call unless that was chosen.
     pub(crate) fn check_exposure(&self) -> anyhow::Result<()> {
-        if self.is_local() || self.auth.is_on() || self.allow_unauthenticated {
+        if self.auth.is_on() || self.allow_unauthenticated {
             return Ok(());
         }
+        let Some(address) = self.open_to_others().next() else {
+            return Ok(());
+        };
         anyhow::bail!(
-            "{} can be reached from other machines and callers aren't authenticated: \
-             give --authentication, listen on a loopback address, or give --allow-unauthenticated",
-            self.listen
+            "{address} can be reached from other machines and callers aren't authenticated: \
+             give --authentication, listen on a loopback address, or give --allow-unauthenticated"
         )
     }
 
-    /// Whether only this machine can call.
-    fn is_local(&self) -> bool {
-        self.listen.ip().to_canonical().is_loopback()
+    /// The addresses that other machines can call.
+    fn open_to_others(&self) -> impl Iterator<Item = SocketAddr> {
+        let listened = [Some(self.listen), self.grpc_listen.0];
+        let is_local = |address: &SocketAddr| address.ip().to_canonical().is_loopback();
+        listened
+            .into_iter()
+            .flatten()
+            .filter(move |address| !is_local(address))
     }
 
     /// Whether keys and tokens come over the network as they are, unless a proxy in front keeps them.
     pub(crate) fn shows_credentials(&self) -> bool {
-        self.auth.is_on() && !self.tls.is_on() && !self.is_local()
+        self.auth.is_on() && !self.tls.is_on() && self.open_to_others().next().is_some()
     }
 }
 
@@ -149,18 +181,31 @@ mod tests {
             );
         }
         for listen in ["0.0.0.0:1", "[::]:1", "192.168.1.1:1"] {
-            assert!(
-                settings(&["--listen", listen]).check_exposure().is_err(),
-                "{listen}"
-            );
-            for told in ["--allow-unauthenticated", "--authentication"] {
+            for flag in ["--listen", "--grpc-listen"] {
                 assert!(
-                    settings(&["--listen", listen, told])
-                        .check_exposure()
-                        .is_ok()
+                    settings(&[flag, listen]).check_exposure().is_err(),
+                    "{flag} {listen}"
                 );
+                for told in ["--allow-unauthenticated", "--authentication"] {
+                    assert!(settings(&[flag, listen, told]).check_exposure().is_ok());
+                }
             }
         }
+        assert!(settings(&["--grpc-listen", "off"]).check_exposure().is_ok());
+    }
+
+    #[test]
+    fn grpc_is_listened_for_unless_it_is_off() {
+        assert_eq!(settings(&[]).grpc_listen.0, "127.0.0.1:9190".parse().ok());
+        assert_eq!(settings(&["--grpc-listen", "off"]).grpc_listen.0, None);
+        let given = [
+            "tasker-server",
+            "--database-url",
+            "x",
+            "--grpc-listen",
+            "on",
+        ];
+        assert!(Settings::try_parse_from(given).is_err());
     }
 
     #[test]
@@ -195,6 +240,8 @@ mod tests {
     fn keys_that_come_over_the_network_as_they_are_are_noticed() {
         let outside = ["--listen", "0.0.0.0:1", "--authentication"];
         assert!(settings(&outside).shows_credentials());
+        let by_grpc = ["--grpc-listen", "0.0.0.0:1", "--authentication"];
+        assert!(settings(&by_grpc).shows_credentials());
         let with_tls = [&outside[..], &["--tls-key", "k", "--tls-certificate", "c"]].concat();
         assert!(!settings(&with_tls).shows_credentials());
         assert!(!settings(&["--authentication"]).shows_credentials());

@@ -72,20 +72,39 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 }
 
 /// The files as they were read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Files {
     certificate: PathBuf,
     key: PathBuf,
     read: [Vec<u8>; 2],
+    /// What is spoken over TLS, as both sides agree on it.
+    protocol: &'static [u8],
 }
 
 impl Files {
+    /// The same for a listener that speaks HTTP/2 only.
+    pub(crate) fn for_http2(self) -> Self {
+        Self {
+            protocol: b"h2",
+            ..self
+        }
+    }
+
+    /// As they are now.
+    fn again(&self) -> anyhow::Result<Self> {
+        Ok(Self {
+            protocol: self.protocol,
+            ..Self::read(&self.certificate, &self.key)?
+        })
+    }
+
     fn read(certificate: &Path, key: &Path) -> anyhow::Result<Self> {
         let read = |file: &Path| std::fs::read(file).with_context(|| file.display().to_string());
         Ok(Self {
             certificate: certificate.to_owned(),
             key: key.to_owned(),
             read: [read(certificate)?, read(key)?],
+            protocol: b"http/1.1",
         })
     }
 
@@ -100,7 +119,7 @@ impl Files {
             .with_no_client_auth()
             .with_single_cert(chain.with_context(named)?, key)
             .with_context(named)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![self.protocol.to_vec()];
         Ok(config)
     }
 }
@@ -112,7 +131,7 @@ async fn follow(mut files: Files, changed: watch::Sender<Arc<ServerConfig>>) {
             () = changed.closed() => return,
             () = tokio::time::sleep(LOOKED_EVERY) => {}
         }
-        let now = match Files::read(&files.certificate, &files.key) {
+        let now = match files.again() {
             Ok(now) if now.read == files.read => continue,
             Ok(now) => now,
             // Files that are replaced may be away for a moment.

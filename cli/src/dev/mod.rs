@@ -39,6 +39,9 @@ pub struct DevOptions {
     /// The server's port; the next free one is taken when something else listens there
     #[arg(long, default_value_t = 8080)]
     server_port: u16,
+    /// The server's port for gRPC; the next free one is taken when something else listens there
+    #[arg(long, default_value_t = 9190)]
+    grpc_port: u16,
     /// The bin folder of a PostgreSQL with the extension installed [default: the newest that is found]
     #[arg(long, value_name = "FOLDER")]
     pg_bin: Option<PathBuf>,
@@ -101,7 +104,8 @@ impl Running {
         self.start_database().await?;
         self.prepare_database().await?;
         let server_port = free_port(Some(options.server_port))?;
-        self.start_programs(folder, server_port)?;
+        let grpc_port = free_port(Some(options.grpc_port))?;
+        self.start_programs(folder, server_port, grpc_port)?;
         ready::wait_for_server(server_port, READY_WITHIN)
             .await
             .with_context(|| format!("see {}", folder.path("server.log").display()))?;
@@ -109,7 +113,7 @@ impl Running {
         let database_url = self.cluster.url(DATABASE);
         folder.write_address(&database_url, &server_url)?;
         println!(
-            "database  {database_url}\nserver    {server_url}\nready; logs and pid files are in {}",
+            "database  {database_url}\nserver    {server_url}\ngRPC      127.0.0.1:{grpc_port}\nready; logs and pid files are in {}",
             folder.root().display()
         );
         self.watch_database().await
@@ -153,10 +157,17 @@ impl Running {
         Client::connect(&self.cluster.url(DATABASE), options).await
     }
 
-    fn start_programs(&mut self, folder: &Folder, server_port: u16) -> anyhow::Result<()> {
+    fn start_programs(
+        &mut self,
+        folder: &Folder,
+        server_port: u16,
+        grpc_port: u16,
+    ) -> anyhow::Result<()> {
         let server = Program::beside_this_one("tasker-server", folder, "server")?
             .argument("--listen")
             .argument(format!("127.0.0.1:{server_port}"))
+            .argument("--grpc-listen")
+            .argument(format!("127.0.0.1:{grpc_port}"))
             .variable("DATABASE_URL", self.cluster.url(DATABASE));
         let worker = Program::beside_this_one("tasker-worker", folder, "worker")?
             .variable("DATABASE_URL", self.cluster.url(DATABASE));

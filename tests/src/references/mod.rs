@@ -1,6 +1,7 @@
-//! The reference pages under `docs/reference/`, made from the code: from the catalogue, the OpenAPI document and the command line.
+//! The reference pages under `docs/reference/`, made from the code: from the catalogue, the OpenAPI document, the .proto files and the command line.
 
 mod errors;
+mod grpc;
 mod rest;
 mod sql;
 
@@ -9,6 +10,7 @@ use anyhow::Context;
 use crate::folders::project_file;
 
 pub use errors::errors;
+pub use grpc::grpc;
 pub use rest::rest;
 pub use sql::sql;
 

@@ -68,7 +68,7 @@ impl Jwks {
         self.usable().map(|read| read.keys).ok_or_else(|| {
             let message = "the keys that sign tokens can't be read";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "keys_unavailable", message)
-                .hint("Try again after the time in Retry-After.")
+                .hint("Try again in a second.")
         })
     }
 

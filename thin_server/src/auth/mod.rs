@@ -6,7 +6,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `options` | the flags |
-//! | `permissions` | what each operation needs |
+//! | `permissions` | what each operation needs, whichever protocol it comes by |
 //! | `credentials` | what a request shows |
 //! | `api_keys` | keys, checked in the database and remembered for a while |
 //! | `tokens`, `jwks`, `fetch` | tokens; the keys that sign them, read from an address as they change |
@@ -29,6 +29,7 @@ use tasker_client::{Acting, Client, permission};
 use utoipa::openapi::OpenApi as Document;
 
 pub(crate) use options::AuthOptions;
+pub(crate) use permissions::by_operation as permissions_by_operation;
 
 use self::api_keys::ApiKeys;
 use self::credentials::Credentials;
@@ -98,15 +99,25 @@ impl Gate {
     }
 }
 
-/// Lets through who may, and makes their calls theirs. What is open to all is the server's own to ask.
-pub(crate) async fn guard(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+/// Lets through who may.
+pub(crate) async fn guard(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let path = request.extensions().get::<MatchedPath>();
     let needed = path.and_then(|path| gate.permissions.needed(request.method(), path.as_str()));
+    let_through(&gate.authentication, needed, request, next).await
+}
+
+/// Lets through who has the permission that is needed, and makes their calls theirs. What is open to all is the server's own to ask.
+pub(crate) async fn let_through(
+    authentication: &Authentication,
+    needed: Option<&str>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let Some(needed) = needed else {
         return Acting::for_itself().scope(next.run(request)).await;
     };
     let caller = match Credentials::of(request.headers()) {
-        Ok(credentials) => gate.authentication.caller(credentials).await,
+        Ok(credentials) => authentication.caller(credentials).await,
         Err(problem) => Err(problem),
     };
     let caller = match caller {

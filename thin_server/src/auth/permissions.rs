@@ -47,6 +47,20 @@ impl Permissions {
     }
 }
 
+/// The permission of each operation by its id; none for one that is open to all.
+pub(crate) fn by_operation(document: &Document) -> HashMap<String, Option<String>> {
+    let items = document.paths.paths.values().cloned();
+    let mut permissions = HashMap::new();
+    for mut item in items {
+        for (_, operation) in operations(&mut item) {
+            if let Some(id) = operation.operation_id.clone() {
+                permissions.insert(id, permission_of(operation));
+            }
+        }
+    }
+    permissions
+}
+
 /// Adds the two ways to show who one is, and what is answered to who doesn't, to each operation that needs a permission.
 pub(super) fn describe(document: &mut Document) {
     for item in document.paths.paths.values_mut() {

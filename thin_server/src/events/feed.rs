@@ -3,13 +3,12 @@
 //! It reads only while somebody listens. Each event goes once into a ring that every listener reads at its own pace; who falls behind by the ring's whole length has lost its place. The
 //! reader's position is known together with the ring, so that a listener that reads by itself up to there goes on in the ring with no gap and nothing twice.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::response::sse;
 use tasker_client::{Client, Event, EventFilter, Events};
 use tokio::sync::{Semaphore, SemaphorePermit, broadcast, watch};
-use uuid::Uuid;
 
 use crate::metrics::Metrics;
 use crate::problem::Problem;
@@ -27,25 +26,30 @@ const CATCHING_UP: usize = 4;
 
 /// An event, ready to be sent to any number of listeners.
 #[derive(Debug)]
-pub(super) struct Live {
-    pub(super) namespace: String,
-    pub(super) task_uuid: Uuid,
+pub(crate) struct Live {
+    pub(crate) event: Event,
     /// The terminal state that its task has come to.
     pub(super) task_end: Option<String>,
-    pub(super) cursor: String,
-    pub(super) message: sse::Event,
+    /// Written once for all who listen to Server-Sent Events, when the first of them does.
+    message: OnceLock<sse::Event>,
 }
 
 impl Live {
     pub(super) fn new(event: Event) -> Self {
-        let data = serde_json::to_string(&event).unwrap_or_default();
         Self {
-            message: sse::Event::default().id(&event.cursor).data(data),
             task_end: event.task_end().map(str::to_owned),
-            namespace: event.namespace,
-            task_uuid: event.task_uuid,
-            cursor: event.cursor,
+            event,
+            message: OnceLock::new(),
         }
+    }
+
+    /// As a Server-Sent Event.
+    pub(super) fn message(&self) -> sse::Event {
+        let written = || {
+            let data = serde_json::to_string(&self.event).unwrap_or_default();
+            sse::Event::default().id(&self.event.cursor).data(data)
+        };
+        self.message.get_or_init(written).clone()
     }
 }
 

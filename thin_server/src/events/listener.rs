@@ -1,19 +1,15 @@
 //! One who listens: first it reads by itself what it missed, then it takes what comes from the ring, until its task has ended, it falls behind, or the server stops.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::response::sse::{self, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
-use serde_json::json;
 use tasker_client::{Error, EventFilter, EventSpan};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use uuid::Uuid;
 
 use super::feed::{Feed, Live, Seat};
+use super::message::{Leave, Message};
 use crate::problem::Problem;
 
 /// Events that a listener reads by itself at once.
@@ -23,12 +19,10 @@ const WAITS_FOR_READER: u32 = 30;
 const A_WHILE: Duration = Duration::from_millis(100);
 /// The pause after the database was away.
 const PAUSE: Duration = Duration::from_secs(1);
-/// When to come back, at the earliest and at the latest, in milliseconds: not all at once.
-const COMES_BACK_MS: (u64, u64) = (500, 2500);
 
 /// Where a listener begins.
 #[derive(Debug)]
-pub(super) enum Begin {
+pub(crate) enum Begin {
     After(String),
     Oldest,
     Now,
@@ -49,6 +43,7 @@ impl Interest {
             task_uuid,
         } = &self.filter;
         let reach = self.reach.as_ref();
+        let event = &event.event;
         reach.is_none_or(|reach| reach.contains(&event.namespace))
             && namespace
                 .as_ref()
@@ -59,7 +54,7 @@ impl Interest {
 
 /// One who listens.
 #[derive(Debug)]
-pub(super) struct Listener {
+pub(crate) struct Listener {
     feed: Feed,
     _seat: Seat,
     interest: Interest,
@@ -72,7 +67,7 @@ pub(super) struct Listener {
     has_been_live: bool,
     /// The last of its task's own events was this end, as far as it has read.
     task_end: Option<String>,
-    ready: VecDeque<sse::Event>,
+    ready: VecDeque<Message>,
     is_over: bool,
 }
 
@@ -118,7 +113,7 @@ impl Listener {
                 return Ok(None);
             }
         }
-        listener.ready.push_front(greeting(place.as_deref()));
+        listener.ready.push_front(Message::Begun { place });
         Ok(Some(listener))
     }
 
@@ -173,13 +168,13 @@ impl Listener {
         let count = events.len();
         for event in events {
             let is_task = event.step_uuid.is_none();
-            let event = Live::new(event);
-            self.after = Some(event.cursor.clone());
+            let event = Arc::new(Live::new(event));
+            self.after = Some(event.event.cursor.clone());
             if is_task {
                 self.task_end.clone_from(&event.task_end);
             }
             if self.interest.takes(&event) {
-                self.ready.push_back(event.message);
+                self.ready.push_back(Message::Event(event));
             }
         }
         if count < PAGE {
@@ -205,13 +200,16 @@ impl Listener {
             return;
         };
         let cursor = self.after.clone().unwrap_or_default();
-        self.ready
-            .push_back(end_of_task(task_uuid, &state, &cursor));
+        self.ready.push_back(Message::TaskEnd {
+            task_uuid,
+            state,
+            cursor,
+        });
         self.is_over = true;
     }
 
     /// The next message, until the stream is over.
-    async fn next(&mut self) -> Option<sse::Event> {
+    pub(crate) async fn next(&mut self) -> Option<Message> {
         let mut stopped = self.feed.stopped();
         loop {
             if let Some(message) = self.ready.pop_front() {
@@ -221,7 +219,7 @@ impl Listener {
                 return None;
             }
             tokio::select! {
-                _ = stopped.wait_for(|stopped| *stopped) => self.leave("stopped", "the server stops"),
+                _ = stopped.wait_for(|stopped| *stopped) => self.leave(Leave::Stopped),
                 () = self.advance() => {}
             }
         }
@@ -235,7 +233,7 @@ impl Listener {
                 Err(error) if error.is_transient() => tokio::time::sleep(PAUSE).await,
                 Err(error) => {
                     tracing::debug!(code = error.code(), %error, "a listener can't be given what it missed");
-                    self.leave("refused", "the events can't be read");
+                    self.leave(Leave::Refused);
                 }
             }
             return;
@@ -243,83 +241,68 @@ impl Listener {
         match self.ring.recv().await {
             Ok(event) => {
                 self.has_been_live = true;
-                self.take(&event);
+                self.take(event);
             }
             // It read by itself for so long that the ring went round.
             Err(RecvError::Lagged(_)) if !self.has_been_live => {
                 if self.join().await.is_err() {
-                    self.leave("refused", "the feed can't be read now");
+                    self.leave(Leave::Refused);
                 }
             }
-            Err(RecvError::Lagged(_)) => self.leave("slow", "this listener doesn't keep up"),
-            Err(RecvError::Closed) => self.leave("stopped", "the server stops"),
+            Err(RecvError::Lagged(_)) => self.leave(Leave::Slow),
+            Err(RecvError::Closed) => self.leave(Leave::Stopped),
         }
     }
 
-    fn take(&mut self, event: &Live) {
-        if !self.interest.takes(event) {
+    fn take(&mut self, event: Arc<Live>) {
+        if !self.interest.takes(&event) {
             return;
         }
-        self.after = Some(event.cursor.clone());
-        self.ready.push_back(event.message.clone());
-        if event.task_end.is_some() && self.interest.filter.task_uuid.is_some() {
-            self.task_end.clone_from(&event.task_end);
+        self.after = Some(event.event.cursor.clone());
+        let task_end = event.task_end.clone();
+        self.ready.push_back(Message::Event(event));
+        if task_end.is_some() && self.interest.filter.task_uuid.is_some() {
+            self.task_end = task_end;
             self.end_if_task_has();
         }
     }
 
-    fn leave(&mut self, reason: &'static str, said: &str) {
+    fn leave(&mut self, leave: Leave) {
         let ended = &self.feed.metrics().events.ended;
-        ended.with_label_values(&[reason]).inc();
-        let comment = format!("{said}: go on from the last id in Last-Event-ID");
-        self.ready.push_back(sse::Event::default().comment(comment));
+        ended.with_label_values(&[leave.reason()]).inc();
+        self.ready.push_back(Message::Leave(leave));
         self.is_over = true;
     }
 
-    pub(super) fn into_response(self) -> Response {
-        let heartbeat = KeepAlive::new().interval(self.feed.heartbeat());
-        let messages = futures_util::stream::unfold(self, async |mut listener| {
-            let message = listener.next().await?;
-            Some((Ok::<_, Infallible>(message), listener))
-        });
-        Sse::new(messages).keep_alive(heartbeat).into_response()
+    /// How often it is told something while nothing happens.
+    pub(super) fn heartbeat(&self) -> Duration {
+        self.feed.heartbeat()
     }
-}
-
-/// Tells that it has begun, and when to come back after an end; and the cursor that it begins after, so that nothing is missed by who loses the connection before the first event.
-fn greeting(place: Option<&str>) -> sse::Event {
-    let (least, most) = COMES_BACK_MS;
-    // The low bits of such a key are random.
-    let chance = Uuid::now_v7().as_u128() as u64 % (most - least);
-    let greeting = sse::Event::default()
-        .retry(Duration::from_millis(least + chance))
-        .comment("following");
-    match place {
-        Some(cursor) => greeting.id(cursor),
-        None => greeting,
-    }
-}
-
-fn end_of_task(task_uuid: Uuid, state: &str, cursor: &str) -> sse::Event {
-    let data = json!({"task_uuid": task_uuid, "state": state});
-    sse::Event::default()
-        .event("end")
-        .id(cursor)
-        .data(data.to_string())
 }
 
 #[cfg(test)]
 mod tests {
+    use tasker_client::Event;
+    use uuid::Uuid;
+
     use super::*;
 
     fn live(namespace: &str, task: u128) -> Live {
-        Live {
-            namespace: namespace.to_owned(),
-            task_uuid: Uuid::from_u128(task),
-            task_end: None,
+        Live::new(Event {
             cursor: "c".to_owned(),
-            message: sse::Event::default(),
-        }
+            at: chrono::Utc::now(),
+            task_uuid: Uuid::from_u128(task),
+            step_uuid: None,
+            step_name: None,
+            from_state: None,
+            to_state: "pending".to_owned(),
+            event: "create".to_owned(),
+            attempt: None,
+            actor: None,
+            metadata: None,
+            namespace: namespace.to_owned(),
+            template_name: "t".to_owned(),
+        })
     }
 
     #[test]

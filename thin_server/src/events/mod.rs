@@ -1,12 +1,15 @@
-//! `/v1/events` and `/v1/tasks/{task_uuid}/events`: the feed as Server-Sent Events.
+//! `/v1/events` and `/v1/tasks/{task_uuid}/events`: the feed as Server-Sent Events. The streams of gRPC have the same listeners.
 //!
 //! | module | holds |
 //! |---|---|
 //! | `feed` | the one reader of the feed, and what it hands to all who listen |
 //! | `listener` | one who listens: what it missed, then what comes, and how it ends |
+//! | `message`, `sse` | what it is told, and that as Server-Sent Events |
 
 mod feed;
 mod listener;
+mod message;
+mod sse;
 
 use axum::Extension;
 use axum::extract::State;
@@ -20,7 +23,8 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub(crate) use self::feed::Feed;
-use self::listener::{Begin, Listener};
+pub(crate) use self::listener::{Begin, Listener};
+pub(crate) use self::message::Message;
 use crate::auth::Caller;
 use crate::extract::{PathParameters, QueryParameters};
 use crate::openapi::Refusals;
@@ -178,9 +182,17 @@ fn begin(headers: &HeaderMap, after: Option<String>, from: Beginning) -> Result<
     };
     Ok(match (given, from) {
         (Some(cursor), _) => Begin::After(cursor),
-        (None, Beginning::Oldest) => Begin::Oldest,
-        (None, Beginning::Now) => Begin::Now,
+        (None, from) => from.into(),
     })
+}
+
+impl From<Beginning> for Begin {
+    fn from(from: Beginning) -> Self {
+        match from {
+            Beginning::Oldest => Self::Oldest,
+            Beginning::Now => Self::Now,
+        }
+    }
 }
 
 async fn stream(
@@ -189,6 +201,23 @@ async fn stream(
     filter: EventFilter,
     begin: Begin,
 ) -> Result<Response, Problem> {
+    let Some(listener) = listen(state, caller, filter, begin).await? else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    let mut response = sse::respond(listener);
+    let headers = response.headers_mut();
+    let (name, value) = UNBUFFERED;
+    headers.insert(name, header::HeaderValue::from_static(value));
+    Ok(response)
+}
+
+/// A listener for a caller; none when nothing is left to come of its task.
+pub(crate) async fn listen(
+    state: &AppState,
+    caller: Option<Extension<Caller>>,
+    filter: EventFilter,
+    begin: Begin,
+) -> Result<Option<Listener>, Problem> {
     let reach = caller.and_then(|Extension(caller)| caller.namespaces);
     if reach.is_some() {
         // The feed is read by the server for itself: asked for the caller, the database refuses what is out of reach.
@@ -199,13 +228,5 @@ async fn stream(
         state.client.list_events(&filter, one).await?;
     }
     let seat = state.feed.seat().ok_or_else(Problem::listeners_full)?;
-    let listener = Listener::start(state.feed.clone(), seat, filter, reach, begin).await?;
-    let Some(listener) = listener else {
-        return Ok(StatusCode::NO_CONTENT.into_response());
-    };
-    let mut response = listener.into_response();
-    let headers = response.headers_mut();
-    let (name, value) = UNBUFFERED;
-    headers.insert(name, header::HeaderValue::from_static(value));
-    Ok(response)
+    Listener::start(state.feed.clone(), seat, filter, reach, begin).await
 }

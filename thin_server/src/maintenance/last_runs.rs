@@ -13,15 +13,15 @@ use utoipa::ToSchema;
 pub(crate) struct LastRun {
     /// The job.
     #[schema(example = "run_schedules")]
-    job: String,
+    pub(crate) job: String,
     /// When it ended.
-    at: DateTime<Utc>,
+    pub(crate) at: DateTime<Utc>,
     /// How many rows it moved.
-    processed: i64,
+    pub(crate) processed: i64,
     /// Whether it stopped at the batch's limit with more to do.
-    more: bool,
+    pub(crate) more: bool,
     /// The code of what it failed of; the server's log says more.
-    failed: Option<String>,
+    pub(crate) failed: Option<String>,
 }
 
 /// The last run of each job. Cheap to clone: all clones are one.

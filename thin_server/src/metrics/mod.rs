@@ -2,13 +2,14 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | `http` | counting requests |
+//! | `http`, `grpc` | counting requests |
 //! | `engine` | what the database says of queues, steps, dead letters and health |
 //! | `scrape` | `/metrics` |
 //!
 //! Every label is bounded: paths are those of the router, codes those of errors, namespaces and jobs those of the database.
 
 mod engine;
+mod grpc;
 mod http;
 mod scrape;
 
@@ -23,6 +24,7 @@ use tasker_client::Client;
 
 use self::engine::Engine;
 pub(crate) use self::engine::STATEMENT_TIMEOUT;
+use self::grpc::GrpcMetrics;
 pub(crate) use self::http::observe;
 pub(crate) use self::scrape::{__path_metrics, metrics};
 
@@ -47,6 +49,7 @@ impl std::ops::Deref for Metrics {
 pub(crate) struct Families {
     registry: Registry,
     pub(crate) http: HttpMetrics,
+    pub(crate) grpc: GrpcMetrics,
     pub(crate) events: EventMetrics,
     pub(crate) maintenance: MaintenanceMetrics,
     connections: ConnectionMetrics,
@@ -93,6 +96,7 @@ impl Metrics {
         let registry = Registry::new();
         let families = Families {
             http: HttpMetrics::new(&registry)?,
+            grpc: GrpcMetrics::new(&registry)?,
             events: EventMetrics::new(&registry)?,
             maintenance: MaintenanceMetrics::new(&registry)?,
             connections: ConnectionMetrics::new(&registry)?,
