@@ -1,10 +1,13 @@
 //! `tasker-ctl task`: tables for people, JSON for programs, and a watch that ends with the task.
 
 use serde_json::{Value, json};
+use sqlx::Executor;
 use tasker_tests::command::ctl;
 use tasker_tests::following::{create, somebody_follows, step_in_state};
-use tasker_tests::{Stage, TestDatabase};
+use tasker_tests::{Stage, TestDatabase, eventually};
 use uuid::Uuid;
+
+const WITHIN: std::time::Duration = std::time::Duration::from_secs(20);
 
 #[tokio::test]
 async fn tasks_are_created_shown_listed_and_cancelled() -> anyhow::Result<()> {
@@ -250,5 +253,38 @@ async fn a_watch_is_told_of_a_change_by_the_feed() -> anyhow::Result<()> {
         (&last["step"], &last["state"]),
         (&Value::Null, &json!("cancelled"))
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_watch_sees_a_change_while_a_long_transaction_holds_the_feed() -> anyhow::Result<()> {
+    let database = TestDatabase::with_examples().await?;
+    let context = json!({"n": 3});
+    let task_uuid = create(database.client(), "example", "linear_workflow", &context).await?;
+    let mut holder = database.session().await?;
+    holder.execute("begin").await?;
+    holder
+        .execute("select tasker.create_task('linear_workflow', 'example')")
+        .await?;
+    let uuid = task_uuid.to_string();
+    let arguments = ["task", "watch", &uuid, "-o", "json"];
+    let changes = async {
+        let query = "select count(*) > 0 from pg_stat_activity a where a.datname = current_database() \
+            and a.application_name = 'tasker-ctl' and a.query like '%tasker.list_steps%' and a.state = 'idle'";
+        eventually("it has looked", WITHIN, async || {
+            let has_looked: bool = sqlx::query_scalar(query).fetch_one(database.pool()).await?;
+            Ok(has_looked.then_some(()))
+        })
+        .await?;
+        anyhow::Ok(database.client().cancel_task(task_uuid, None).await?)
+    };
+    let (watched, cancelled) = tokio::join!(ctl(&database, &arguments), changes);
+    assert!(cancelled?);
+    let seen = watched?.json_lines()?;
+    assert_eq!(
+        seen.last().map(|change| &change["state"]),
+        Some(&json!("cancelled"))
+    );
+    holder.execute("rollback").await?;
     Ok(())
 }

@@ -306,6 +306,10 @@ async fn a_key_reaches_events_of_its_namespaces_only() -> anyhow::Result<()> {
     };
     let listed = ask(Method::GET, "/v1/domain-events", None).await?;
     assert_eq!(items(&listed), [] as [Value; 0]);
+    let mut of_farm = mailer();
+    of_farm["namespaces"] = json!(["farm"]);
+    let own = ask(Method::POST, SUBSCRIPTIONS, Some(of_farm)).await?;
+    assert_eq!(own.status, 201, "{own:?}");
     for (path, body) in [
         (SUBSCRIPTIONS, mailer()),
         ("/v1/domain-events/claim", claim()),
