@@ -91,6 +91,46 @@ async fn a_request_its_statements_and_all_steps_of_its_task_are_one_trace() -> a
 }
 
 #[tokio::test]
+async fn a_call_of_grpc_is_a_part_of_its_callers_trace() -> anyhow::Result<()> {
+    let collector = Collector::start().await?;
+    let database = TestDatabase::with_examples().await?;
+    let server = Server::start(database.url(), &["--otlp-endpoint", &collector.url]).await?;
+    let caller = server.grpc().await?.with("traceparent", GIVEN);
+    let new = json!({"template_name": "linear_workflow", "namespace": "example", "context_json": "{\"even_number\": 6}"});
+    caller.get("TaskService/CreateTask", new).await?;
+    let nothing = json!({"task_uuid": Uuid::nil()});
+    caller.refused("TaskService/GetTask", nothing).await?;
+
+    let calls = collector
+        .picked(2, |span| span.attribute("rpc.system.name") == "grpc")
+        .await?;
+    for call in &calls {
+        assert_eq!((&*call.trace_id, &*call.parent_id), (TRACE, PARENT));
+    }
+    let code_of = |method: &str| {
+        let call = calls.iter().find(|call| call.name == method);
+        call.map(|call| call.attribute("rpc.response.status_code"))
+    };
+    let create = "tasker.v1.TaskService/CreateTask";
+    assert_eq!(code_of(create), Some("OK"));
+    let get = "tasker.v1.TaskService/GetTask";
+    assert_eq!(code_of(get), Some("NOT_FOUND"));
+    let [create] = calls
+        .iter()
+        .filter(|call| call.name == create)
+        .collect::<Vec<_>>()[..]
+    else {
+        anyhow::bail!("{calls:#?}");
+    };
+    collector
+        .picked(1, |span| {
+            span.name == "select tasker.create_tasks" && span.parent_id == create.span_id
+        })
+        .await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_call_that_reports_several_outcomes_links_to_each() -> anyhow::Result<()> {
     let collector = Collector::start().await?;
     let database = TestDatabase::with_examples().await?;

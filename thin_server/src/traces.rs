@@ -9,8 +9,21 @@ use axum::response::Response;
 use tasker_client::traces::within;
 use tasker_client::{Task, Traceparent};
 use tasker_traces::{TARGET, join, traceparent_of};
+use tonic::{Code, Status};
 use tracing::field::{Empty, display};
 use tracing::{Instrument, Span};
+
+use crate::grpc::status;
+
+/// What is the server's own fault, and not the caller's.
+const FAULTS: [Code; 6] = [
+    Code::Unknown,
+    Code::DeadlineExceeded,
+    Code::Unimplemented,
+    Code::Internal,
+    Code::Unavailable,
+    Code::DataLoss,
+];
 
 const HEADER: HeaderName = HeaderName::from_static("traceparent");
 
@@ -42,19 +55,9 @@ impl Traced {
 }
 
 /// Makes the request a span, and the calls made for it part of its trace.
-pub(crate) async fn surround(mut request: Request, next: Next) -> Response {
-    let parent = parent_of(request.headers());
+pub(crate) async fn surround(request: Request, next: Next) -> Response {
     let span = span_of(&request);
-    if let Some(parent) = &parent {
-        join(&span, parent);
-    }
-    let own = traceparent_of(&span).or(parent);
-    request.extensions_mut().insert(Traced {
-        span: span.clone(),
-        trace_id: own.map(|own| own.trace_id_text()),
-    });
-    let answered = within(own, next.run(request));
-    let response = answered.instrument(span.clone()).await;
+    let response = answer_within(&span, request, next).await;
     let status = response.status();
     span.record("http.response.status_code", status.as_u16());
     if status.is_server_error() {
@@ -62,6 +65,36 @@ pub(crate) async fn surround(mut request: Request, next: Next) -> Response {
         span.record("error.type", status.as_str());
     }
     response
+}
+
+/// The same for a call of gRPC: its method is the span's name, as OpenTelemetry's conventions for calls want it. Its path is the method's, which is only named where there is one.
+pub(crate) async fn surround_call(method: &'static str, request: Request, next: Next) -> Response {
+    let span = span_of_call(method);
+    let response = answer_within(&span, request, next).await;
+    let status = Status::from_header_map(response.headers());
+    let code = status.map_or(Code::Ok, |status| status.code());
+    span.record("rpc.response.status_code", status::name_of(code));
+    if FAULTS.contains(&code) {
+        span.record("otel.status_code", "ERROR");
+        span.record("error.type", status::name_of(code));
+    }
+    response
+}
+
+/// Answers a request within a span, which is a child of what the header names.
+async fn answer_within(span: &Span, mut request: Request, next: Next) -> Response {
+    let parent = parent_of(request.headers());
+    if let Some(parent) = &parent {
+        join(span, parent);
+    }
+    let own = traceparent_of(span).or(parent);
+    request.extensions_mut().insert(Traced {
+        span: span.clone(),
+        trace_id: own.map(|own| own.trace_id_text()),
+    });
+    within(own, next.run(request))
+        .instrument(span.clone())
+        .await
 }
 
 /// The span that the header names; one that can't be read counts as none, and so do two.
@@ -97,6 +130,28 @@ fn span_of(request: &Request) -> Span {
         "url.path" = path,
         "network.protocol.version" = protocol_of(request.version()),
         "user_agent.original" = agent.and_then(|agent| agent.to_str().ok()),
+        "error.type" = Empty,
+        "tasker.request_id" = Empty,
+        "tasker.task_uuid" = Empty,
+        "tasker.correlation_id" = Empty,
+    )
+}
+
+/// The span of a call. Probes say nothing new, here as well.
+fn span_of_call(method: &'static str) -> Span {
+    if method.contains("Health") {
+        return Span::none();
+    }
+    tracing::debug_span!(
+        target: TARGET,
+        parent: None,
+        "request",
+        "otel.name" = method,
+        "otel.kind" = "server",
+        "otel.status_code" = Empty,
+        "rpc.system.name" = "grpc",
+        "rpc.method" = method,
+        "rpc.response.status_code" = Empty,
         "error.type" = Empty,
         "tasker.request_id" = Empty,
         "tasker.task_uuid" = Empty,

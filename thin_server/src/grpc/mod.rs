@@ -22,7 +22,7 @@ mod schedules;
 mod serve;
 mod signals;
 mod standard_health;
-mod status;
+pub(crate) mod status;
 mod steps;
 mod surround;
 mod system;
@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::serve::Listener;
 use tasker_grpc::DESCRIPTORS;
 use tasker_grpc::v1::analytics_service_server::AnalyticsServiceServer;
@@ -134,7 +134,8 @@ pub(crate) fn routes(
         .layer(from_fn_with_state(
             state.metrics.clone(),
             surround::surround,
-        )))
+        ))
+        .layer(from_fn(surround::trace)))
 }
 
 fn reflection<'b>() -> tonic_reflection::server::Builder<'b> {

@@ -139,7 +139,7 @@ fn named(name: &str) -> Code {
 }
 
 /// The name of a code, as the contract writes it.
-pub(super) fn name_of(code: Code) -> &'static str {
+pub(crate) fn name_of(code: Code) -> &'static str {
     let found = NAMES.iter().find(|(known, _)| *known == code);
     found.map_or("UNKNOWN", |(_, name)| name)
 }

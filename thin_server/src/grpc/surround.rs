@@ -14,6 +14,7 @@ use super::status;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::request_id;
+use crate::traces::{self, Traced};
 
 /// What stands for a method that there isn't: a caller may invent any.
 const NO_METHOD: &str = "none";
@@ -27,6 +28,12 @@ const OF_OTHERS: [&str; 2] = [
 #[derive(Debug, Clone)]
 pub(super) struct RequestId(pub(super) String);
 
+/// Makes the call a part of its trace.
+pub(super) async fn trace(request: Request, next: Next) -> Response {
+    let method = known_method(request.uri().path());
+    traces::surround_call(method, request, next).await
+}
+
 /// Gives the call its id, writes one line about it, counts it, and writes its problem.
 pub(super) async fn surround(
     State(metrics): State<Metrics>,
@@ -34,7 +41,12 @@ pub(super) async fn surround(
     next: Next,
 ) -> Response {
     let id = request_id::id_of(&request);
-    let span = tracing::info_span!("request", request_id = %id, method = "gRPC", path = request.uri().path(), caller = tracing::field::Empty);
+    let trace = request.extensions().get::<Traced>();
+    let trace_id = trace.and_then(|trace| trace.named(&id));
+    let span = tracing::info_span!(
+        "request", request_id = %id, method = "gRPC", path = request.uri().path(), trace_id, caller = tracing::field::Empty,
+        correlation_id = tracing::field::Empty
+    );
     let method = known_method(request.uri().path());
     request.extensions_mut().insert(RequestId(id.clone()));
     let call = metrics.grpc.begin(method);
