@@ -1,7 +1,30 @@
 //! Typed functions over Tasker's SQL API, one error type, a listener for wake-ups.
 //!
-//! An application begins with [`Tasker`], which calls a database or a server by the same methods; the module [`tasker`] shows how. In a transaction of the application's own, tasks are created by
+//! An application begins with [`Tasker`], which calls a database or a server by the same methods. In a transaction of the application's own, tasks are created by
 //! [`create_task_in`](tasks::create_task_in) and [`create_tasks_in`](tasks::create_tasks_in).
+//!
+//! ```no_run
+//! use tasker_client::{NewTask, Tasker, WaitOptions};
+//!
+//! # async fn order() -> Result<(), Box<dyn std::error::Error>> {
+//! // Or "https://tasker.example.com": what follows is the same.
+//! let tasker = Tasker::connect("postgres://app@localhost/shop").await?;
+//! let task_uuid = tasker
+//!     .create_task(&NewTask {
+//!         template_name: "order_fulfillment".to_owned(),
+//!         namespace: "shop".to_owned(),
+//!         context: Some(serde_json::from_str(r#"{"order_id": "A-1001", "customer_email": "ada@example.com", "items": []}"#)?),
+//!         idempotency_key: Some("order A-1001".to_owned()),
+//!         ..NewTask::default()
+//!     })
+//!     .await?;
+//! let finished = tasker.wait_for_task(task_uuid, WaitOptions::default()).await?;
+//! for (step, result) in &finished.results {
+//!     println!("{step}: {result}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! This is the only crate of the workspace that holds SQL text. Each function of the schema `tasker` has one method of the
 //! same name on [`Client`]; nothing here decides anything, the database does.

@@ -144,31 +144,31 @@ pub const OPERATIONS: [(&str, Operation); 73] = [
     ),
     (
         "/tasker.v1.DomainEventService/ListDomainEvents",
-        Own("domain_events:read"),
+        Rest("list_domain_events"),
     ),
     (
         "/tasker.v1.DomainEventService/RedeliverDomainEvent",
-        Own("domain_events:manage"),
+        Rest("redeliver_domain_event"),
     ),
     (
         "/tasker.v1.DomainEventService/ListSubscriptions",
-        Own("domain_events:read"),
+        Rest("list_subscriptions"),
     ),
     (
         "/tasker.v1.DomainEventService/SubscribeDomainEvents",
-        Own("domain_events:subscribe"),
+        Rest("subscribe_domain_events"),
     ),
     (
         "/tasker.v1.DomainEventService/UnsubscribeDomainEvents",
-        Own("domain_events:manage"),
+        Rest("unsubscribe_domain_events"),
     ),
     (
         "/tasker.v1.DomainEventService/ClaimDomainEvents",
-        Own("domain_events:subscribe"),
+        Rest("claim_domain_events"),
     ),
     (
         "/tasker.v1.DomainEventService/FinishDomainEvents",
-        Own("domain_events:subscribe"),
+        Rest("finish_domain_events"),
     ),
     (
         "/tasker.v1.ScheduleService/ListSchedules",

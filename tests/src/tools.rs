@@ -11,10 +11,18 @@ use crate::folders::project_file;
 
 /// Runs a program in a folder to its end.
 pub async fn run_in(folder: &Path, program: &str, arguments: &[&str]) -> anyhow::Result<Run> {
-    let output = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(arguments)
         .current_dir(folder)
-        .stdin(Stdio::null())
+        .stdin(Stdio::null());
+    // What cargo tells a test of its crate is of no other crate: a cargo that finds it builds anew what asks for it.
+    for (name, _) in std::env::vars_os() {
+        if tells_of_crate(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
+    let output = command
         .output()
         .await
         .with_context(|| format!("can't run {program}: .ci/prerequisites installs it"))?;
@@ -23,6 +31,17 @@ pub async fn run_in(folder: &Path, program: &str, arguments: &[&str]) -> anyhow:
         stdout: String::from_utf8(output.stdout)?,
         stderr: String::from_utf8(output.stderr)?,
     })
+}
+
+fn tells_of_crate(name: &str) -> bool {
+    [
+        "CARGO_PKG_",
+        "CARGO_MANIFEST_",
+        "CARGO_CRATE_",
+        "CARGO_BIN_",
+    ]
+    .iter()
+    .any(|start| name.starts_with(start))
 }
 
 /// The same, and requires that it ends well.

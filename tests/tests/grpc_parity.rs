@@ -11,6 +11,7 @@ use tasker_tests::by_hand::{
 };
 use tasker_tests::grpc::as_rest;
 use tasker_tests::investigations::{failed, stale};
+use tasker_tests::publishing::shipped;
 use tasker_tests::{Server, TestDatabase};
 
 /// Reading methods that another test compares, or that answer in another way by their nature.
@@ -108,6 +109,11 @@ async fn prepare(database: &TestDatabase) -> anyhow::Result<Seen> {
             version: "1".to_owned(),
         })
         .await?;
+    shipped(database, &json!({"parcels": 2})).await?;
+    let (shop, all) = (["shop".to_owned()], ["order.*".to_owned()]);
+    client
+        .subscribe_domain_events("mailer", &shop, &all)
+        .await?;
     let filter = serde_json::from_value(json!({"namespace": "default", "states": ["error"]}))?;
     let action = serde_json::from_value(json!("reset_failed"))?;
     client
@@ -132,103 +138,123 @@ async fn prepare(database: &TestDatabase) -> anyhow::Result<Seen> {
     })
 }
 
-/// Each reading method with a request, and the same over REST.
-fn readings(seen: &Seen) -> Vec<(&'static str, Value, String)> {
+/// A reading method, a request, and the same over REST.
+type Reading = (&'static str, Value, String);
+
+const SINCE: &str = "2020-01-01T00:00:00Z";
+
+fn of(task: &str) -> Value {
+    json!({"task_uuid": task})
+}
+
+fn readings_of_tasks(seen: &Seen) -> Vec<Reading> {
     let Seen {
         failed,
-        failed_step,
         booked,
         waiting,
         blocked,
-        dead_letter,
+        ..
     } = seen;
-    let of = |task: &str| json!({"task_uuid": task});
-    let since = "2020-01-01T00:00:00Z";
+    let some = json!({"namespace": "default", "states": ["steps_in_process", "error"], "limit": 2});
+    let tagged = json!({"tags": ["a", "b"], "context_contains_json": "{\"f\": 1.5}", "created_after": SINCE});
+    let path = |task: &str, what: &str| format!("/v1/tasks/{task}{what}");
+    let query = |query: String| format!("/v1/tasks?{query}");
     vec![
-        (
-            "TaskService/GetTask",
-            of(failed),
-            format!("/v1/tasks/{failed}"),
-        ),
-        ("TaskService/ListTasks", json!({}), "/v1/tasks".to_owned()),
+        ("TaskService/GetTask", of(failed), path(failed, "")),
+        ("TaskService/ListTasks", json!({}), query(String::new())),
         (
             "TaskService/ListTasks",
-            json!({"namespace": "default", "states": ["steps_in_process", "error"], "limit": 2}),
-            "/v1/tasks?namespace=default&states=steps_in_process,error&limit=2".to_owned(),
+            some,
+            query("namespace=default&states=steps_in_process,error&limit=2".to_owned()),
         ),
         (
             "TaskService/ListTasks",
-            json!({"tags": ["a", "b"], "context_contains_json": "{\"f\": 1.5}", "created_after": since}),
-            format!("/v1/tasks?tags=a,b&context_contains=%7B%22f%22:1.5%7D&created_after={since}"),
+            tagged,
+            query(format!(
+                "tags=a,b&context_contains=%7B%22f%22:1.5%7D&created_after={SINCE}"
+            )),
         ),
         (
             "TaskService/GetTaskGraph",
             of(booked),
-            format!("/v1/tasks/{booked}/graph"),
+            path(booked, "/graph"),
         ),
         (
             "TaskService/GetTaskHistory",
             of(failed),
-            format!("/v1/tasks/{failed}/history"),
+            path(failed, "/history"),
         ),
         (
             "TaskService/ExplainTask",
             of(blocked),
-            format!("/v1/tasks/{blocked}/explain"),
+            path(blocked, "/explain"),
         ),
         (
             "TaskService/ListCompensations",
             of(booked),
-            format!("/v1/tasks/{booked}/compensations"),
+            path(booked, "/compensations"),
         ),
         (
             "TaskService/ListSignals",
             of(waiting),
-            format!("/v1/tasks/{waiting}/signals"),
+            path(waiting, "/signals"),
         ),
         (
             "TaskService/ListBulkJobs",
             json!({}),
             "/v1/tasks/bulk".to_owned(),
         ),
-        (
-            "StepService/ListSteps",
-            of(failed),
-            format!("/v1/tasks/{failed}/workflow_steps"),
-        ),
+    ]
+}
+
+fn readings_of_operators(seen: &Seen) -> Vec<Reading> {
+    let Seen {
+        failed,
+        failed_step,
+        blocked,
+        dead_letter,
+        ..
+    } = seen;
+    let step = json!({"step_uuid": failed_step});
+    let shop = json!({"namespace": "shop"});
+    let letter = json!({"dead_letter_uuid": dead_letter});
+    let steps = format!("/v1/tasks/{failed}/workflow_steps");
+    let path = |what: &str| what.to_owned();
+    vec![
+        ("StepService/ListSteps", of(failed), steps.clone()),
         (
             "StepService/GetStep",
-            json!({"step_uuid": failed_step}),
-            format!("/v1/tasks/{failed}/workflow_steps/{failed_step}"),
+            step.clone(),
+            format!("{steps}/{failed_step}"),
         ),
         (
             "StepService/GetStepHistory",
-            json!({"step_uuid": failed_step}),
-            format!("/v1/tasks/{failed}/workflow_steps/{failed_step}/audit"),
+            step,
+            format!("{steps}/{failed_step}/audit"),
         ),
         (
             "TemplateService/ListTemplates",
             json!({}),
-            "/v1/templates".to_owned(),
+            path("/v1/templates"),
         ),
         (
             "TemplateService/GetTemplate",
             json!({"name": "payment"}),
-            "/v1/templates/default/payment/1.0.0".to_owned(),
+            path("/v1/templates/default/payment/1.0.0"),
         ),
         (
             "DlqService/ListDeadLetters",
             json!({"limit": 1}),
-            "/v1/dlq?limit=1".to_owned(),
+            path("/v1/dlq?limit=1"),
         ),
         (
             "DlqService/ListDeadLettersToInvestigate",
-            json!({"namespace": "shop"}),
-            "/v1/dlq/investigation-queue?namespace=shop".to_owned(),
+            shop.clone(),
+            path("/v1/dlq/investigation-queue?namespace=shop"),
         ),
         (
             "DlqService/GetDeadLetter",
-            json!({"dead_letter_uuid": dead_letter}),
+            letter,
             format!("/v1/dlq/entry/{dead_letter}"),
         ),
         (
@@ -239,53 +265,55 @@ fn readings(seen: &Seen) -> Vec<(&'static str, Value, String)> {
         (
             "DlqService/GetDeadLetterStats",
             json!({}),
-            "/v1/dlq/stats".to_owned(),
+            path("/v1/dlq/stats"),
         ),
         (
             "DlqService/ListStaleTasks",
-            json!({"namespace": "shop"}),
-            "/v1/dlq/staleness?namespace=shop".to_owned(),
+            shop,
+            path("/v1/dlq/staleness?namespace=shop"),
         ),
+    ]
+}
+
+fn readings_of_the_whole() -> Vec<Reading> {
+    let since = json!({"since": SINCE});
+    let slowest = json!({"since": SINCE, "limit": 3});
+    let path = |what: &str| what.to_owned();
+    vec![
         (
             "AnalyticsService/GetStatistics",
-            json!({"since": since}),
-            format!("/v1/analytics/performance?since={since}"),
+            since,
+            format!("/v1/analytics/performance?since={SINCE}"),
         ),
         (
             "AnalyticsService/GetSlowestStepsAndTasks",
-            json!({"since": since, "limit": 3}),
-            format!("/v1/analytics/bottlenecks?since={since}&limit=3"),
+            slowest,
+            format!("/v1/analytics/bottlenecks?since={SINCE}&limit=3"),
         ),
         (
-            "WorkerService/ListWorkers",
-            json!({}),
-            "/v1/workers".to_owned(),
+            "DomainEventService/ListDomainEvents",
+            json!({"name": "order.*"}),
+            path("/v1/domain-events?name=order.*"),
         ),
         (
-            "WorkerService/GetQueueStats",
+            "DomainEventService/ListSubscriptions",
             json!({}),
-            "/v1/queues".to_owned(),
+            path("/v1/domain-events/subscriptions"),
         ),
+        ("WorkerService/ListWorkers", json!({}), path("/v1/workers")),
+        ("WorkerService/GetQueueStats", json!({}), path("/v1/queues")),
         (
             "ScheduleService/ListSchedules",
             json!({"namespace": "default"}),
-            "/v1/schedules?namespace=default".to_owned(),
+            path("/v1/schedules?namespace=default"),
         ),
         (
             "NamespaceService/ListNamespaces",
             json!({}),
-            "/v1/namespaces".to_owned(),
+            path("/v1/namespaces"),
         ),
-        (
-            "SystemService/ListSettings",
-            json!({}),
-            "/config".to_owned(),
-        ),
-        (
-            "HealthService/GetLiveness",
-            json!({}),
-            "/health/live".to_owned(),
-        ),
+        ("SystemService/ListSettings", json!({}), path("/config")),
+        ("HealthService/GetLiveness", json!({}), path("/health/live")),
     ]
 }
 
@@ -315,7 +343,12 @@ async fn what_is_read_is_the_same_over_both() -> anyhow::Result<()> {
     let seen = prepare(&database).await?;
     let server = Server::start(database.url(), &["--no-maintenance"]).await?;
     let grpc = server.grpc().await?;
-    let readings = readings(&seen);
+    let readings = [
+        readings_of_tasks(&seen),
+        readings_of_operators(&seen),
+        readings_of_the_whole(),
+    ]
+    .concat();
     for (method, request, path) in &readings {
         let of_grpc = page(&grpc.get(method, request.clone()).await?);
         let of_rest = server.get(path).await?;

@@ -40,7 +40,7 @@ async fn a_task_has_what_it_was_created_with() -> anyhow::Result<()> {
         "priority": -5, "tags": ["a", "b"], "initiator": "i", "source_system": "s", "reason": "r", "idempotency_key": "k", "correlation_id": correlation,
         "parent_correlation_id": correlation, "steps_total": 1, "steps_done": 0, "steps_failed": 0, "run_at": null, "finished_at": null, "paused_at": null,
         "error": null, "created_at": "2030-01-01T00:00:00+00:00", "started_at": "2030-01-01T00:00:00+00:00", "task_uuid": task,
-        "parent_task_uuid": null, "parent_step_uuid": null});
+        "parent_task_uuid": null, "parent_step_uuid": null, "traceparent": null});
     assert_eq!(row, wanted);
     // UUIDv7, with room for the steps in the low 20 bits.
     assert!(

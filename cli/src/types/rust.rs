@@ -1,7 +1,7 @@
 //! Types in Rust, with serde.
 //!
-//! Two of serde's attributes are not used, since they lose numbers where `serde_json` keeps those of any size (`arbitrary_precision`, as
-//! Tasker's worker library does): `untagged` for reading, and `flatten` with anything but any JSON.
+//! Some of serde's attributes are not used, since they lose numbers where `serde_json` keeps those of any size (`arbitrary_precision`, as
+//! Tasker's worker library does): `untagged` and `tag` for reading, and `flatten` with anything but any JSON.
 
 use std::fmt::Write;
 

@@ -1,28 +1,5 @@
 //! What an application needs, over SQL or over REST: create tasks, look at them, steer them, wait for their results, follow what happens.
 //!
-//! ```no_run
-//! use tasker_client::{NewTask, Tasker, WaitOptions};
-//!
-//! # async fn order() -> Result<(), Box<dyn std::error::Error>> {
-//! // Or "https://tasker.example.com": what follows is the same.
-//! let tasker = Tasker::connect("postgres://app@localhost/shop").await?;
-//! let task_uuid = tasker
-//!     .create_task(&NewTask {
-//!         template_name: "order_fulfillment".to_owned(),
-//!         namespace: "shop".to_owned(),
-//!         context: Some(serde_json::from_str(r#"{"order_id": "A-1001", "customer_email": "ada@example.com", "items": []}"#)?),
-//!         idempotency_key: Some("order A-1001".to_owned()),
-//!         ..NewTask::default()
-//!     })
-//!     .await?;
-//! let finished = tasker.wait_for_task(task_uuid, WaitOptions::default()).await?;
-//! for (step, result) in &finished.results {
-//!     println!("{step}: {result}");
-//! }
-//! # Ok(())
-//! # }
-//! ```
-//!
 //! | module | holds |
 //! |---|---|
 //! | `calls` | the calls, each made over the transport that there is |
