@@ -25,13 +25,13 @@ test: ## run all tests, those on PostgreSQL on the default version and on 18
 	@tests/run
 
 bench: ## measure Tasker beside what the machine can do, on a PostgreSQL of its own; writes bench/results/
-	@.ci/prerequisites
+	@.ci/prerequisites build
 	@pg_extension/install >/dev/null
 	cargo build --release -p tasker-bench -p tasker-server -p tasker-worker
 	@"$${CARGO_TARGET_DIR:-target}/release/tasker-bench"
 
 bench-quick: ## the same in some three minutes, with fewer of everything
-	@.ci/prerequisites
+	@.ci/prerequisites build
 	@pg_extension/install >/dev/null
 	cargo build --release -p tasker-bench -p tasker-server -p tasker-worker
 	@"$${CARGO_TARGET_DIR:-target}/release/tasker-bench" --quick
