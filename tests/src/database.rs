@@ -1,13 +1,17 @@
 //! A fresh database for one test.
 
+use std::time::Duration;
+
 use sqlx::{Connection, PgConnection, PgPool};
 use tasker_client::{Client, ConnectOptions};
 
 use crate::cluster::{SharedCluster, TEMPLATE, TEST_DATABASE};
 use crate::examples;
 use crate::folders::unique_name;
+use crate::waiting::eventually;
 
 const SESSIONS: u32 = 10;
+const WAIT_WITHIN: Duration = Duration::from_secs(30);
 
 /// A database of one test's own on the shared cluster. It is dropped, with every session in it, when this value is.
 #[derive(Debug)]
@@ -70,6 +74,17 @@ impl TestDatabase {
     /// One more session, outside the pool.
     pub async fn session(&self) -> anyhow::Result<PgConnection> {
         Ok(PgConnection::connect(&self.url).await?)
+    }
+
+    /// Waits until so many calls of a server wait for what a session has locked.
+    pub async fn until_calls_wait(&self, count: i64) -> anyhow::Result<()> {
+        let query = "select count(*) from pg_stat_activity a where a.application_name = 'tasker-server' and a.wait_event_type = 'Lock' \
+            and a.datname = current_database()";
+        eventually("so many calls wait", WAIT_WITHIN, async || {
+            let waiting: i64 = sqlx::query_scalar(query).fetch_one(self.pool()).await?;
+            Ok((waiting == count).then_some(()))
+        })
+        .await
     }
 
     /// Its address.

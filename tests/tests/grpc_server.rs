@@ -193,13 +193,7 @@ async fn a_full_server_says_when_to_come_back_and_counts_it() -> anyhow::Result<
         let grpc = grpc.clone();
         tokio::spawn(async move { grpc.get("ScheduleService/ListSchedules", json!({})).await })
     };
-    let held = "select count(*) from pg_stat_activity a where a.application_name = 'tasker-server' and a.wait_event_type = 'Lock' \
-        and a.datname = current_database()";
-    eventually("the server is full", WITHIN, async || {
-        let calls: i64 = sqlx::query_scalar(held).fetch_one(database.pool()).await?;
-        Ok((calls == 1).then_some(()))
-    })
-    .await?;
+    database.until_calls_wait(1).await?;
     let busy = grpc.refused("TaskService/ListTasks", json!({})).await?;
     assert_eq!(
         (busy.code(), code_of(&busy).as_str()),

@@ -36,19 +36,6 @@ impl Held {
         })
     }
 
-    /// Waits until so many calls of the server wait for the session.
-    async fn until_waiting(&self, count: i64) -> anyhow::Result<()> {
-        let query = "select count(*) from pg_stat_activity a where a.application_name = 'tasker-server' and a.wait_event_type = 'Lock' \
-            and a.datname = current_database()";
-        eventually("so many calls wait", WITHIN, async || {
-            let waiting: i64 = sqlx::query_scalar(query)
-                .fetch_one(self.database.pool())
-                .await?;
-            Ok((waiting == count).then_some(()))
-        })
-        .await
-    }
-
     async fn release(&mut self) -> anyhow::Result<()> {
         self.holder.execute("rollback").await?;
         Ok(())
@@ -71,7 +58,7 @@ impl Held {
 async fn a_full_server_says_so_at_once_and_serves_those_under_way() -> anyhow::Result<()> {
     let mut held = Held::new(&["--concurrent-requests", "2"]).await?;
     let under_way = [held.creates(), held.creates()];
-    held.until_waiting(2).await?;
+    held.database.until_calls_wait(2).await?;
     let refused = held.server.get("/v1/templates").await?;
     assert_eq!(
         (
@@ -98,7 +85,7 @@ async fn a_full_server_says_so_at_once_and_serves_those_under_way() -> anyhow::R
 async fn a_request_that_takes_too_long_is_cut_in_the_database_as_well() -> anyhow::Result<()> {
     let mut held = Held::new(&["--request-timeout-seconds", "1"]).await?;
     let request = held.creates();
-    held.until_waiting(1).await?;
+    held.database.until_calls_wait(1).await?;
     let late = request.await??;
     assert_eq!(late.status, 504, "{late:?}");
     assert!(
@@ -106,7 +93,7 @@ async fn a_request_that_takes_too_long_is_cut_in_the_database_as_well() -> anyho
         "{late:?}"
     );
     // The lock is held still: it wasn't got.
-    held.until_waiting(0).await?;
+    held.database.until_calls_wait(0).await?;
     held.release().await?;
     assert_eq!(held.tasks().await?, 0);
     let next = held.creates().await??;
@@ -119,7 +106,7 @@ async fn a_server_that_stops_answers_what_is_under_way_and_takes_nothing_new() -
 {
     let mut held = Held::new(&[]).await?;
     let request = held.creates();
-    held.until_waiting(1).await?;
+    held.database.until_calls_wait(1).await?;
     let process = held.server.program.process().context("it has ended")?;
     signal(process, Signal::TERM)?;
     let address = held.server.url.trim_start_matches("http://").to_owned();
@@ -145,7 +132,7 @@ async fn a_server_that_stops_answers_what_is_under_way_and_takes_nothing_new() -
 async fn a_stop_waits_no_longer_than_it_is_told() -> anyhow::Result<()> {
     let mut held = Held::new(&["--shutdown-timeout-seconds", "1"]).await?;
     let request = held.creates();
-    held.until_waiting(1).await?;
+    held.database.until_calls_wait(1).await?;
     let ended = held.server.program.terminate(WITHIN).await?;
     assert!(ended.success(), "{}", held.server.program.log());
     assert!(
