@@ -1,6 +1,6 @@
 -- Cancelling a task. Lock order: its steps in key order, then the task; when steps have come in between, all locks are given back and it begins again.
 
-create function tasker._lock_tasks_and_steps(p_task_uuids uuid[]) returns boolean
+create function tasker._lock_tasks_and_steps(p_task_uuids uuid[], out is_whole boolean, out busy_step_uuid uuid)
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
   v_before bigint;
@@ -57,17 +57,37 @@ begin
   cross join lateral (
     select s.step_uuid from tasker.steps s where s.step_uuid > u.task_uuid and s.step_uuid <= tasker._last_step_uuid(u.task_uuid)
   ) s;
-  return v_before + v_others = v_after;
+  is_whole := v_before + v_others = v_after;
+  if not is_whole and cardinality(v_last) > 0 then
+    select s.step_uuid into busy_step_uuid
+    from unnest(v_last) u(last)
+    cross join lateral (
+      select s.step_uuid from tasker.steps s
+      where s.step_uuid > u.last and s.step_uuid <= tasker._last_step_uuid(tasker._task_of(u.last))
+      except
+      select s.step_uuid
+      from (
+        select s.step_uuid from tasker.steps s
+        where s.step_uuid > u.last and s.step_uuid <= tasker._last_step_uuid(tasker._task_of(u.last))
+        for no key update skip locked
+      ) s
+    ) s
+    limit 1;
+  end if;
 end
 $function$;
-comment on function tasker._lock_tasks_and_steps(uuid[]) is 'Locks the steps of tasks, then the tasks; false when steps came in between.';
+comment on function tasker._lock_tasks_and_steps(uuid[]) is
+  'Locks the steps of tasks, then the tasks, and says whether these are all; if they are not, one of the instances that others have, unless steps only came in between.';
 
 create function tasker._lock_whole_tasks(p_task_uuids uuid[]) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+declare
+  v_locked record;
 begin
   loop
     begin
-      if tasker._lock_tasks_and_steps(p_task_uuids) then
+      v_locked := tasker._lock_tasks_and_steps(p_task_uuids);
+      if v_locked.is_whole then
         return;
       end if;
       raise exception using errcode = 'TK999', message = 'steps came in between';
@@ -75,10 +95,19 @@ begin
       -- Leaving the block gives the locks back.
       when sqlstate 'TK999' then null;
     end;
+    continue when v_locked.busy_step_uuid is null;
+    begin
+      -- Whoever has it may wait for what was just given back, and would never get it from callers that take it again at once.
+      perform s.step_uuid from tasker.steps s where s.step_uuid = v_locked.busy_step_uuid for no key update;
+      raise exception using errcode = 'TK999', message = 'the instance is free';
+    exception
+      when sqlstate 'TK999' then null;
+    end;
   end loop;
 end
 $function$;
-comment on function tasker._lock_whole_tasks(uuid[]) is 'Locks tasks with every step they have, beginning again when steps come in between.';
+comment on function tasker._lock_whole_tasks(uuid[]) is
+  'Locks tasks with every step they have; when steps come in between or an instance is another''s, it gives all back, waits for that instance alone, and begins again.';
 
 create function tasker._lock_whole_task(p_task_uuid uuid) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$

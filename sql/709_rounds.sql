@@ -192,7 +192,8 @@ end
 $function$;
 comment on function tasker.run_maintenance(integer) is
   'Does one bounded batch of every job of maintenance, all in this transaction, and says for each how much it did and whether there is more: for a look by hand. What runs every second calls '
-  'list_due_jobs and run_maintenance_job. No rows: another session is at it. Errors: 22023, 40001, 55000, TK030.';
+  'list_due_jobs and run_maintenance_job, each in a transaction of its own. No rows: another session is at it. Errors: 22023, 40001, 40P01 when a job waits for a call that waits for what an earlier '
+  'job has locked, 55000, TK030.';
 
 create function tasker._maintenance_health(p_now timestamptz, out ok boolean, out detail text)
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$

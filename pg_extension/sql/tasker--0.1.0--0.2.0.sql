@@ -2325,8 +2325,8 @@ $function$;
 comment on function tasker._lock_schedule(text,text) is 'Locks a schedule for a caller who may operate in its namespace (42501); to one who may not even read there it isn''t there (TK004).';
 revoke all on function tasker._lock_schedule(text,text) from public;
 
-CREATE OR REPLACE FUNCTION tasker._lock_tasks_and_steps(p_task_uuids uuid[])
- RETURNS boolean
+CREATE OR REPLACE FUNCTION tasker._lock_tasks_and_steps(p_task_uuids uuid[], OUT is_whole boolean, OUT busy_step_uuid uuid)
+ RETURNS record
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
@@ -2385,10 +2385,26 @@ begin
   cross join lateral (
     select s.step_uuid from tasker.steps s where s.step_uuid > u.task_uuid and s.step_uuid <= tasker._last_step_uuid(u.task_uuid)
   ) s;
-  return v_before + v_others = v_after;
+  is_whole := v_before + v_others = v_after;
+  if not is_whole and cardinality(v_last) > 0 then
+    select s.step_uuid into busy_step_uuid
+    from unnest(v_last) u(last)
+    cross join lateral (
+      select s.step_uuid from tasker.steps s
+      where s.step_uuid > u.last and s.step_uuid <= tasker._last_step_uuid(tasker._task_of(u.last))
+      except
+      select s.step_uuid
+      from (
+        select s.step_uuid from tasker.steps s
+        where s.step_uuid > u.last and s.step_uuid <= tasker._last_step_uuid(tasker._task_of(u.last))
+        for no key update skip locked
+      ) s
+    ) s
+    limit 1;
+  end if;
 end
 $function$;
-comment on function tasker._lock_tasks_and_steps(uuid[]) is 'Locks the steps of tasks, then the tasks; false when steps came in between.';
+comment on function tasker._lock_tasks_and_steps(uuid[]) is 'Locks the steps of tasks, then the tasks, and says whether these are all; if they are not, one of the instances that others have, unless steps only came in between.';
 revoke all on function tasker._lock_tasks_and_steps(uuid[]) from public;
 
 CREATE OR REPLACE FUNCTION tasker._lock_to_operate(p_task_uuid uuid)
@@ -2429,10 +2445,13 @@ CREATE OR REPLACE FUNCTION tasker._lock_whole_tasks(p_task_uuids uuid[])
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
+declare
+  v_locked record;
 begin
   loop
     begin
-      if tasker._lock_tasks_and_steps(p_task_uuids) then
+      v_locked := tasker._lock_tasks_and_steps(p_task_uuids);
+      if v_locked.is_whole then
         return;
       end if;
       raise exception using errcode = 'TK999', message = 'steps came in between';
@@ -2440,10 +2459,18 @@ begin
       -- Leaving the block gives the locks back.
       when sqlstate 'TK999' then null;
     end;
+    continue when v_locked.busy_step_uuid is null;
+    begin
+      -- Whoever has it may wait for what was just given back, and would never get it from callers that take it again at once.
+      perform s.step_uuid from tasker.steps s where s.step_uuid = v_locked.busy_step_uuid for no key update;
+      raise exception using errcode = 'TK999', message = 'the instance is free';
+    exception
+      when sqlstate 'TK999' then null;
+    end;
   end loop;
 end
 $function$;
-comment on function tasker._lock_whole_tasks(uuid[]) is 'Locks tasks with every step they have, beginning again when steps come in between.';
+comment on function tasker._lock_whole_tasks(uuid[]) is 'Locks tasks with every step they have; when steps come in between or an instance is another''s, it gives all back, waits for that instance alone, and begins again.';
 revoke all on function tasker._lock_whole_tasks(uuid[]) from public;
 
 CREATE OR REPLACE FUNCTION tasker._maintenance_health(p_now timestamp with time zone, OUT ok boolean, OUT detail text)
@@ -6959,7 +6986,7 @@ begin
   end loop;
 end
 $function$;
-comment on function tasker.run_maintenance(integer) is 'Does one bounded batch of every job of maintenance, all in this transaction, and says for each how much it did and whether there is more: for a look by hand. What runs every second calls list_due_jobs and run_maintenance_job. No rows: another session is at it. Errors: 22023, 40001, 55000, TK030.';
+comment on function tasker.run_maintenance(integer) is 'Does one bounded batch of every job of maintenance, all in this transaction, and says for each how much it did and whether there is more: for a look by hand. What runs every second calls list_due_jobs and run_maintenance_job, each in a transaction of its own. No rows: another session is at it. Errors: 22023, 40001, 40P01 when a job waits for a call that waits for what an earlier job has locked, 55000, TK030.';
 
 CREATE OR REPLACE FUNCTION tasker.run_maintenance_job(job text, batch integer DEFAULT 1000)
  RETURNS TABLE(processed bigint, more boolean)

@@ -22,6 +22,9 @@ const MAP: &str = "{name: map, version: 1.0.0, steps: [
   {name: list, handler: {callable: t.a}},
   {name: each, type: map, over: list.items, handler: {callable: t.a}, dependencies: [list], retry: {max_attempts: 1}, failure_strategy: fail_fast},
   {name: end, handler: {callable: t.a}, dependencies: [each]}]}";
+const ONE_AFTER_THE_OTHER: &str = "{name: narrow, version: 1.0.0, steps: [
+  {name: list, handler: {callable: t.a}},
+  {name: each, type: map, over: list.items, handler: {callable: t.a}, dependencies: [list], max_parallel: 1}]}";
 const PLAIN: &str = "{name: plain, version: 1.0.0, steps: [
   {name: a, handler: {callable: t.a}, retry: {max_attempts: 1}}, {name: b, handler: {callable: t.a}}]}";
 const SECOND_GOES_ON_WITHIN: Duration = Duration::from_secs(10);
@@ -107,7 +110,7 @@ fn failure(step: &ClaimedStep) -> String {
 
 async fn database() -> anyhow::Result<TestDatabase> {
     let database = TestDatabase::new().await?;
-    for template in [SHARED, MAP, PLAIN] {
+    for template in [SHARED, MAP, ONE_AFTER_THE_OTHER, PLAIN] {
         let definition = Definition::Yaml(template);
         database
             .client()
@@ -117,15 +120,24 @@ async fn database() -> anyhow::Result<TestDatabase> {
     Ok(database)
 }
 
-/// A task whose map has made so many instances, all of them claimed.
-async fn mapped(database: &TestDatabase, count: usize) -> anyhow::Result<(Uuid, Vec<ClaimedStep>)> {
+/// A task of a template whose map has made so many instances, with those of them that can be claimed.
+async fn mapped_by(
+    database: &TestDatabase,
+    template: &str,
+    count: usize,
+) -> anyhow::Result<(Uuid, Vec<ClaimedStep>)> {
     let client = database.client();
-    let task = create(client, "default", "map", &json!({})).await?;
+    let task = create(client, "default", template, &json!({})).await?;
     let list = claim(client, 1).await?;
     let items: Vec<usize> = (0..count).collect();
     let made = completion(&list[0], &json!({"items": items}));
     database.pool().execute(made.as_str()).await?;
-    let claimed = claim(client, 100).await?;
+    Ok((task, claim(client, 100).await?))
+}
+
+/// A task whose map has made so many instances, all of them claimed.
+async fn mapped(database: &TestDatabase, count: usize) -> anyhow::Result<(Uuid, Vec<ClaimedStep>)> {
+    let (task, claimed) = mapped_by(database, "map", count).await?;
     assert_eq!(claimed.len(), count);
     Ok((task, claimed))
 }
@@ -338,5 +350,41 @@ async fn tasks_are_locked_in_their_order_also_by_who_makes_instances() -> anyhow
     assert_eq!(first.ended().await?, None);
     assert_eq!(second.ended().await?, None);
     assert_eq!(client.get_task(plain).await?.state, "complete");
+    verified(client).await
+}
+
+/// Who has an instance comes to the step that stands for it, however many callers want all steps of the task meanwhile.
+#[tokio::test]
+async fn who_has_an_instance_gets_its_step_from_many_who_want_all() -> anyhow::Result<()> {
+    let database = database().await?;
+    let client = database.client();
+    let (task, _) = mapped_by(&database, "narrow", 3).await?;
+    let waiting: Uuid = sqlx::query_scalar(
+        "select s.step_uuid from tasker.steps s where s.state = 'pending' order by s.step_uuid desc limit 1",
+    )
+    .fetch_one(database.pool())
+    .await?;
+    let locked = |step: Uuid| {
+        format!("select from tasker.steps where step_uuid = '{step}' for no key update")
+    };
+    let (mut holding, process) = holder(&database, &locked(waiting)).await?;
+    let mut callers: Vec<Running> = Vec::new();
+    for _ in 0..4 {
+        let cancel = format!("select tasker.cancel_task('{task}')");
+        let caller = Running::begin(&database, cancel).await?;
+        // The first waits for the holder, and the others for their turn behind the first.
+        let before = callers.first().map_or(process, |first| first.process);
+        is_blocked_by(database.pool(), caller.process, before).await?;
+        callers.push(caller);
+    }
+    let each = step(client, task, "each").await?;
+    let get = format!("set local lock_timeout = '10s'; {}", locked(each.step_uuid));
+    holding.execute(sqlx::raw_sql(&get)).await?;
+    holding.execute("commit").await?;
+    for caller in callers {
+        // One that finds it cancelled has nothing to do.
+        assert_eq!(caller.ended().await?, None);
+    }
+    assert_eq!(client.get_task(task).await?.state, "cancelled");
     verified(client).await
 }

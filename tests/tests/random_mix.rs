@@ -215,8 +215,11 @@ impl Session {
         }
     }
 
+    /// Job by job, as the programs do it.
     async fn maintain(&mut self) -> anyhow::Result<()> {
-        self.client.run_maintenance(50).await?;
+        for job in self.client.list_due_jobs().await? {
+            self.client.run_maintenance_job(&job, 50).await?;
+        }
         Ok(())
     }
 
