@@ -79,11 +79,28 @@ $function$;
 comment on function tasker._lock_tasks_and_steps(uuid[]) is
   'Locks the steps of tasks, then the tasks, and says whether these are all; if they are not, one of the instances that others have, unless steps only came in between.';
 
+create function tasker._wait_for_turn(p_task_uuids uuid[]) returns void
+language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
+begin
+  perform pg_advisory_xact_lock(1414742860, h.hash)
+  from (
+    select distinct uuid_hash(t.task_uuid) as hash
+    from unnest(p_task_uuids) u(task_uuid)
+    cross join lateral (select t.task_uuid, t.template_id from tasker.tasks t where t.task_uuid = u.task_uuid) t
+    where tasker._is_dynamic(t.template_id)
+    order by hash
+  ) h;
+end
+$function$;
+comment on function tasker._wait_for_turn(uuid[]) is
+  'Waits until nobody finishes instances of tasks, and keeps all from it until the transaction ends: each finish lets others go, and who wants them all would come too late again and again (engine/turns.rs).';
+
 create function tasker._lock_whole_tasks(p_task_uuids uuid[]) returns void
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
 declare
   v_locked record;
 begin
+  perform tasker._wait_for_turn(p_task_uuids);
   loop
     begin
       v_locked := tasker._lock_tasks_and_steps(p_task_uuids);

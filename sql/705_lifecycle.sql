@@ -128,6 +128,7 @@ declare
 begin
   -- One that somebody is changing is left for the next round; the others are looked at again under their locks.
   select * into v_stale from tasker._stale_tasks(p_task_uuids, p_now);
+  perform tasker._wait_for_turn(v_stale.task_uuids[:p_limit]);
   v_locked := array(
     select u.task_uuid from (select u.task_uuid from unnest(v_stale.task_uuids) u(task_uuid) limit p_limit) u where tasker._try_lock_whole_task(u.task_uuid));
   select * into v_stale from tasker._stale_tasks(v_locked, p_now);

@@ -81,7 +81,7 @@ language sql stable parallel unsafe set search_path = pg_catalog, pg_temp as $fu
     union all
     select t.task_uuid, null, t.state from tasker.tasks t where t.task_uuid >= p_from and t.task_uuid <= p_to
   ) s
-  left join walked w on w.task_uuid = s.task_uuid and w.step_uuid is not distinct from s.step_uuid and w.is_last
+  left join walked w on coalesce(w.step_uuid, w.task_uuid) = coalesce(s.step_uuid, s.task_uuid) and w.is_last
   where s.state <> coalesce(w.to_state, 'pending')
 $function$;
 comment on function tasker._verify_history(uuid, uuid) is 'Invariants 3 and 5: attempts rise, and the history is a path of the state machine that ends in the row''s state.';

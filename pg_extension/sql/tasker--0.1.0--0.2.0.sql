@@ -2448,6 +2448,7 @@ AS $function$
 declare
   v_locked record;
 begin
+  perform tasker._wait_for_turn(p_task_uuids);
   loop
     begin
       v_locked := tasker._lock_tasks_and_steps(p_task_uuids);
@@ -4750,6 +4751,7 @@ declare
 begin
   -- One that somebody is changing is left for the next round; the others are looked at again under their locks.
   select * into v_stale from tasker._stale_tasks(p_task_uuids, p_now);
+  perform tasker._wait_for_turn(v_stale.task_uuids[:p_limit]);
   v_locked := array(
     select u.task_uuid from (select u.task_uuid from unnest(v_stale.task_uuids) u(task_uuid) limit p_limit) u where tasker._try_lock_whole_task(u.task_uuid));
   select * into v_stale from tasker._stale_tasks(v_locked, p_now);
@@ -5025,6 +5027,59 @@ $function$;
 comment on function tasker._unserved_subscriptions(timestamp with time zone) is 'The subscriptions for which events have been visible for longer than a worker may be silent.';
 revoke all on function tasker._unserved_subscriptions(timestamp with time zone) from public;
 
+CREATE OR REPLACE FUNCTION tasker._verify_history(p_from uuid, p_to uuid)
+ RETURNS SETOF tasker.violation
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+  with stored as (
+    select tasker._task_of(h.step_uuid) as task_uuid, h.step_uuid, h.seq, h.attempt, u.*
+    from tasker.step_transitions h
+    cross join lateral (
+      select (array_agg(u.from_state order by u.ordinal))[1] as from_state, (array_agg(u.to_state order by u.ordinal desc))[1] as to_state,
+        (array_agg(u.event order by u.ordinal desc))[1] as event
+      from tasker._unroll_step(h.path) u
+    ) u
+    where h.step_uuid > p_from and h.step_uuid <= p_to
+    union all
+    select h.task_uuid, null, h.seq, null, u.*
+    from tasker.task_transitions h
+    cross join lateral (
+      select (array_agg(u.from_state order by u.ordinal))[1] as from_state, (array_agg(u.to_state order by u.ordinal desc))[1] as to_state,
+        (array_agg(u.event order by u.ordinal desc))[1] as event
+      from tasker._unroll_task(h.path) u
+    ) u
+    where h.task_uuid >= p_from and h.task_uuid <= p_to
+  ), walked as (
+    select h.task_uuid, h.step_uuid, h.from_state, h.to_state, h.event, h.attempt, coalesce(lag(h.to_state) over w, 'pending') as expected_from,
+      h.step_uuid is not null and h.event = 'start'
+        and h.attempt <= coalesce(max(h.attempt) over (partition by h.task_uuid, h.step_uuid order by h.seq rows between unbounded preceding and 1 preceding), 0)
+        as repeats_attempt,
+      lead(h.seq) over w is null as is_last
+    from stored h
+    window w as (partition by h.task_uuid, h.step_uuid order by h.seq)
+  )
+  select 5, w.task_uuid, w.step_uuid, format('history goes from %s to %s by %s, which is no path of the machine', coalesce(w.from_state, '?'), coalesce(w.to_state, '?'), coalesce(w.event, '?'))
+  from walked w where w.from_state is distinct from w.expected_from
+  union all
+  select 3, w.task_uuid, w.step_uuid, format('attempt %s was started twice', w.attempt) from walked w where w.repeats_attempt
+  union all
+  select 3, w.task_uuid, w.step_uuid, 'completed more than once'
+  from walked w where w.step_uuid is not null
+  group by w.task_uuid, w.step_uuid
+  having count(*) filter (where w.to_state = 'complete') > 1 + count(*) filter (where w.from_state = 'complete')
+  union all
+  select 5, s.task_uuid, s.step_uuid, format('state is %s, the last history row says %s', s.state, coalesce(w.to_state, 'pending'))
+  from (
+    select tasker._task_of(s.step_uuid) as task_uuid, s.step_uuid, s.state from tasker.steps s where s.step_uuid > p_from and s.step_uuid <= p_to
+    union all
+    select t.task_uuid, null, t.state from tasker.tasks t where t.task_uuid >= p_from and t.task_uuid <= p_to
+  ) s
+  left join walked w on coalesce(w.step_uuid, w.task_uuid) = coalesce(s.step_uuid, s.task_uuid) and w.is_last
+  where s.state <> coalesce(w.to_state, 'pending')
+$function$;
+
 CREATE OR REPLACE FUNCTION tasker._verify_messages(p_from uuid, p_to uuid)
  RETURNS SETOF tasker.violation
  LANGUAGE plpgsql
@@ -5192,6 +5247,25 @@ begin
 end
 $function$;
 comment on function tasker._visible_at(text,timestamp with time zone,timestamp with time zone,timestamp with time zone,timestamp with time zone) is 'From when on the message of a live step is visible: when the second of its lease''s end or its delay is over, else now; infinity while its task is paused.';
+
+CREATE OR REPLACE FUNCTION tasker._wait_for_turn(p_task_uuids uuid[])
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+begin
+  perform pg_advisory_xact_lock(1414742860, h.hash)
+  from (
+    select distinct uuid_hash(t.task_uuid) as hash
+    from unnest(p_task_uuids) u(task_uuid)
+    cross join lateral (select t.task_uuid, t.template_id from tasker.tasks t where t.task_uuid = u.task_uuid) t
+    where tasker._is_dynamic(t.template_id)
+    order by hash
+  ) h;
+end
+$function$;
+comment on function tasker._wait_for_turn(uuid[]) is 'Waits until nobody finishes instances of tasks, and keeps all from it until the transaction ends: each finish lets others go, and who wants them all would come too late again and again (engine/turns.rs).';
+revoke all on function tasker._wait_for_turn(uuid[]) from public;
 
 CREATE OR REPLACE FUNCTION tasker._wait_of(template_id integer, number integer)
  RETURNS TABLE(kind text, signal text, has_timer boolean)

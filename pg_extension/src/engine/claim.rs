@@ -8,6 +8,7 @@ use pgrx::datum::TimestampWithTimeZone;
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::pg_sys::{self, TimestampTz};
 use pgrx::{AnyElement, pg_extern};
+use tasker_rules::key::task_of;
 use tasker_rules::privilege::Privilege;
 use tasker_rules::sql_handler;
 use tasker_rules::step_state::{StepEvent, StepState};
@@ -19,7 +20,7 @@ use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement};
 use super::tasks::{self, Deltas};
 use super::{Call, Taker, claimed, names, namespaces};
-use super::{events, fail};
+use super::{events, fail, graphs, turns};
 use crate::error::Error;
 use crate::namespace_grants::Caller;
 use crate::queue::{self, Met, Queue};
@@ -166,6 +167,10 @@ fn taken_change(row: &StepRow, events: &[StepEvent], error: Option<Json>) -> Cha
 /// Locks the messages' steps without waiting, and says what each message calls for.
 fn decide(call: &Call, met: &[Met]) -> Result<Vec<Decision>, Error> {
     let keys: Vec<u128> = met.iter().filter_map(|met| met.step).collect();
+    let awaited = turns::try_share(&graphs::of_steps(call.session, &keys)?, &keys);
+    let (left, keys): (Vec<u128>, Vec<u128>) = keys
+        .into_iter()
+        .partition(|&key| awaited.contains(&task_of(key)));
     let locked: HashMap<u128, StepRow> = rows::read(call.session, keys.clone(), Locking::Skip)?
         .into_iter()
         .map(|row| (row.key, row))
@@ -174,12 +179,11 @@ fn decide(call: &Call, met: &[Met]) -> Result<Vec<Decision>, Error> {
         .into_iter()
         .filter(|key| !locked.contains_key(key))
         .collect();
-    let busy: HashSet<u128> = if unlocked.is_empty() {
-        HashSet::new()
-    } else {
+    let mut busy: HashSet<u128> = left.into_iter().collect();
+    if !unlocked.is_empty() {
         let rows = rows::read(call.session, unlocked, Locking::Held)?;
-        rows.into_iter().map(|row| row.key).collect()
-    };
+        busy.extend(rows.into_iter().map(|row| row.key));
+    }
     met.iter()
         .map(|met| {
             let Some(step) = met.step else {

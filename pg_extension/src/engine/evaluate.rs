@@ -10,7 +10,7 @@ use tasker_rules::template::Evaluation;
 
 use super::rows::StepRow;
 use super::settle::{self, Settlement};
-use super::{Call, events, fail, finish, refusable};
+use super::{Call, events, fail, finish, graphs, refusable};
 use crate::error::Error;
 use crate::keys;
 use crate::settings;
@@ -133,7 +133,8 @@ fn evaluate(
     }
     refusable(now, actor, |call| {
         let keys: Vec<u128> = step_uuids.iter().map(keys::number).collect();
-        let locked = settle::lock_with_narrow_dependents(call.session, &keys)?;
+        let graphs = graphs::of_steps(call.session, &keys)?;
+        let locked = settle::lock_with_narrow_dependents(call.session, &graphs, &keys)?;
         let settlements = locked
             .iter()
             .filter(|row| is_resting(row.state) && keys.contains(&row.key))

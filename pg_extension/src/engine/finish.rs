@@ -17,7 +17,9 @@ use super::branches::{self, Violation};
 use super::outcomes::{self, Outcome, Said};
 use super::rows::StepRow;
 use super::settle::{self, Settlement};
-use super::{Call, Taker, access, answers, claim, claimed, evaluate, events, fail, names};
+use super::{
+    Call, Taker, access, answers, claim, claimed, evaluate, events, fail, graphs, names, turns,
+};
 use crate::error::Error;
 use crate::namespace_grants::Caller;
 use crate::statements::{Statement, session};
@@ -175,8 +177,10 @@ fn judge_all(call: &Call, caller: &Caller, outcomes: Vec<Outcome>) -> Result<Jud
             ..Judged::default()
         });
     }
+    let graphs = graphs::of_steps(call.session, &steps)?;
+    turns::share(&graphs, &steps);
     // The union of the steps and their dependents, in one ordered walk.
-    let locked = settle::lock_with_narrow_dependents(call.session, &steps)?;
+    let locked = settle::lock_with_narrow_dependents(call.session, &graphs, &steps)?;
     let by_key: HashMap<u128, &StepRow> = locked.iter().map(|row| (row.key, row)).collect();
 
     let mut judgements = Vec::with_capacity(outcomes.len());

@@ -31,6 +31,7 @@ mod settle;
 mod sql_steps;
 mod start;
 mod tasks;
+mod turns;
 mod waits;
 
 use pgrx::datum::TimestampWithTimeZone;

@@ -64,9 +64,9 @@ pub(super) fn dependents_of(task: u128, place: Place<'_>) -> impl Iterator<Item 
 /// Locks steps and those that wait for them, but for those that are locked late. Instances come first: whoever has one may wait for the step that stands for it.
 pub(super) fn lock_with_narrow_dependents(
     session: &Session,
+    graphs: &HashMap<u128, Rc<Kept>>,
     steps: &[u128],
 ) -> Result<Vec<StepRow>, Error> {
-    let graphs = graphs::of_steps(session, steps)?;
     let mut instances = Vec::new();
     let mut wanted = Vec::with_capacity(steps.len());
     for &step in steps {

@@ -1,0 +1,105 @@
+//! Taking turns with those who want all steps of a task.
+//!
+//! Who cancels, pauses or repairs a task whose steps are made while it runs needs them all, while each finish lets others go. Workers that finish fast would always be ahead, so claims and
+//! finishes of instances hold a lock of the task in share mode, and who wants all steps waits for it alone (`tasker._wait_for_turn`): PostgreSQL lets nobody past who waits.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use pgrx::{IntoDatum, direct_function_call, pg_sys};
+use tasker_rules::key::task_of;
+
+use crate::compiled::Kept;
+use crate::keys;
+
+/// The first number of the advisory locks, the second is the hash of a task's key: `tasker._wait_for_turn` has the same. What follows stands for a lock of two numbers.
+const LOCK: (u32, u16) = (1_414_742_860, 2);
+
+/// Turns shared by a call at most: all sessions' locks have their place in one table of fixed size.
+const MAX_SHARED: usize = 32;
+/// Longer than it takes to lock the steps of the largest task, and less than PostgreSQL's `deadlock_timeout`, after which one of those that wait in a circle fails.
+const TRIED_FOR: Duration = Duration::from_millis(500);
+const TRIED_EVERY_US: i64 = 2000;
+
+/// Shares the turn of each task of which a step is an instance, until this transaction ends, and waits for it. Whoever has locked something already may have what the other waits for: it
+/// tries for a while, and goes on without.
+pub(super) fn share(graphs: &HashMap<u128, Rc<Kept>>, steps: &[u128]) {
+    let turns = turns_of(graphs, steps);
+    if turns.is_empty() {
+        return;
+    }
+    // SAFETY: reads a variable of this backend. A transaction that has locked a row has a number.
+    let has_locked = unsafe { pg_sys::GetTopTransactionIdIfAny() } != pg_sys::InvalidTransactionId;
+    for &hash in turns.keys().take(MAX_SHARED) {
+        if has_locked {
+            try_for_a_while(hash);
+        } else {
+            acquire(hash, false);
+        }
+    }
+}
+
+/// The same without waiting: gives the tasks whose turn somebody else has or waits for.
+pub(super) fn try_share(graphs: &HashMap<u128, Rc<Kept>>, steps: &[u128]) -> HashSet<u128> {
+    let turns = turns_of(graphs, steps).into_iter().take(MAX_SHARED);
+    turns
+        .filter(|&(hash, _)| !acquire(hash, true))
+        .flat_map(|(_, tasks)| tasks)
+        .collect()
+}
+
+/// The tasks of the steps that are instances, by their hashes: in the order in which all take turns.
+fn turns_of(graphs: &HashMap<u128, Rc<Kept>>, steps: &[u128]) -> BTreeMap<i32, Vec<u128>> {
+    let mut turns = BTreeMap::new();
+    let mut seen = HashSet::new();
+    for &step in steps {
+        let task = task_of(step);
+        let is_instance = graphs.get(&task).is_some_and(|kept| {
+            !kept.template.is_static()
+                && kept
+                    .place(keys::number_in_task(step))
+                    .is_ok_and(|place| place.instance.is_some())
+        });
+        if is_instance
+            && seen.insert(task)
+            && let Some(hash) = hash(task)
+        {
+            turns.entry(hash).or_insert_with(Vec::new).push(task);
+        }
+    }
+    turns
+}
+
+fn try_for_a_while(hash: i32) {
+    let begun = Instant::now();
+    while !acquire(hash, true) && begun.elapsed() < TRIED_FOR {
+        // SAFETY: sleeps; nothing of this backend is touched.
+        unsafe { pg_sys::pg_usleep(TRIED_EVERY_US) };
+        pgrx::check_for_interrupts!();
+    }
+}
+
+/// PostgreSQL's own hash of a task's key.
+fn hash(task: u128) -> Option<i32> {
+    // SAFETY: takes a uuid and gives a number.
+    unsafe { direct_function_call(pg_sys::uuid_hash, &[keys::uuid(task).into_datum()]) }
+}
+
+/// Takes a turn in share mode; false when it can't be had without waiting.
+fn acquire(hash: i32, without_waiting: bool) -> bool {
+    // SAFETY: the lock manager copies the tag. A wait is interrupted as any other of PostgreSQL's, by an error.
+    unsafe {
+        let tag = pg_sys::LOCKTAG {
+            locktag_field1: pg_sys::MyDatabaseId.to_u32(),
+            locktag_field2: LOCK.0,
+            locktag_field3: hash.cast_unsigned(),
+            locktag_field4: LOCK.1,
+            locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
+            locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+        };
+        let mode = pg_sys::ShareLock as pg_sys::LOCKMODE;
+        let answer = pg_sys::LockAcquire(&raw const tag, mode, false, without_waiting);
+        answer != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+    }
+}
