@@ -29,6 +29,8 @@ pub(crate) struct Kept {
     handlers: HashMap<u32, String>,
     /// Which steps are locked late.
     late: Vec<bool>,
+    /// Whether nothing in it is decided, joined or made while a task runs; asked of many steps, and found out of all.
+    pub(crate) is_static: bool,
     input_schema: OnceCell<Option<Schema>>,
     result_schemas: RefCell<HashMap<i32, Rc<Schema>>>,
     event_schemas: RefCell<HashMap<(i32, usize), Rc<Schema>>>,
@@ -105,6 +107,7 @@ fn read(id: i32) -> Result<Kept, Error> {
         .collect();
     Ok(Kept {
         id,
+        is_static: template.is_static(),
         template,
         queue_name,
         handlers,

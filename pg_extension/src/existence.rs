@@ -15,7 +15,7 @@ use crate::compiled;
 /// Whether anything in a template is decided, joined or made while its tasks run.
 #[pg_extern(stable, parallel_unsafe)]
 fn _is_dynamic(template_id: i32) -> Result<bool, ErrorReport> {
-    Ok(!compiled::template(template_id)?.template.is_static())
+    Ok(!compiled::template(template_id)?.is_static)
 }
 
 /// The number of the step of the template that a number within a task stands for: an instance's is that of its step.

@@ -136,7 +136,7 @@ const LOCK_WHOLE: Statement = Statement {
 
 /// Whether a row is a step: its decisions have been made and chose it, or it is an instance that was asked for. What has run is.
 fn exists(call: &Call, row: &StepRow, locked: &[StepRow]) -> Result<bool, Error> {
-    if row.state != StepState::Pending || row.kept.template.is_static() {
+    if row.state != StepState::Pending || row.kept.is_static {
         return Ok(true);
     }
     let place = row.place()?;
@@ -169,7 +169,7 @@ fn lock(call: &Call, key: u128, event: StepEvent) -> Result<Vec<StepRow>, Error>
     let Some(kept) = graphs.get(&task_of(key)) else {
         return Ok(Vec::new());
     };
-    if !kept.template.is_static() {
+    if !kept.is_static {
         let tasks = [Value::uuids(&[task_of(key)])];
         call.session
             .run(&LOCK_WHOLE, "tasker._lock_whole_tasks", &tasks)?;

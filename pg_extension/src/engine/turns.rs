@@ -56,10 +56,8 @@ fn turns_of(graphs: &HashMap<u128, Rc<Kept>>, steps: &[u128]) -> BTreeMap<i32, V
     for &step in steps {
         let task = task_of(step);
         let is_instance = graphs.get(&task).is_some_and(|kept| {
-            !kept.template.is_static()
-                && kept
-                    .place(keys::number_in_task(step))
-                    .is_ok_and(|place| place.instance.is_some())
+            kept.place(keys::number_in_task(step))
+                .is_ok_and(|place| place.instance.is_some())
         });
         if is_instance
             && seen.insert(task)
