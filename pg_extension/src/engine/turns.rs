@@ -18,7 +18,7 @@ const LOCK: (u32, u16) = (1_414_742_860, 2);
 
 /// Turns shared by a call at most: all sessions' locks have their place in one table of fixed size.
 const MAX_SHARED: usize = 32;
-/// Longer than it takes to lock the steps of the largest task, and less than PostgreSQL's `deadlock_timeout`, after which one of those that wait in a circle fails.
+/// About as long as it takes to lock 100,000 steps, and less than PostgreSQL's `deadlock_timeout`, after which one of those that wait in a circle fails.
 const TRIED_FOR: Duration = Duration::from_millis(500);
 const TRIED_EVERY_US: i64 = 2000;
 
