@@ -7,8 +7,9 @@ returns table (table_name text, key_column text, storage text, indexes text[])
 language sql immutable parallel safe set search_path = pg_catalog, pg_temp as $function$
   values
     -- An index on what changes in a task or a step would make each change write every index anew.
-    ('tasks', 'task_uuid', 'fillfactor = 70', '{}'::text[]),
-    ('steps', 'step_uuid', 'fillfactor = 28', '{}'),
+    -- Room on each page for all versions of its rows, two of a task and three of a step, each larger than the one before: an old snapshot keeps them all.
+    ('tasks', 'task_uuid', 'fillfactor = 45', '{}'::text[]),
+    ('steps', 'step_uuid', 'fillfactor = 24', '{}'),
     -- task_history; list_events
     ('task_transitions', null, 'fillfactor = 100', array['create index %1$I on tasker.%2$I (task_uuid)',
       'create index %1$I on tasker.%2$I using brin (seq) with (pages_per_range = 32, autosummarize = on); '

@@ -42,8 +42,9 @@ begin
   if to_regclass(format('pgmq.%I', 'q_' || p_queue_name)) is null then
     perform pgmq.create(p_queue_name);
   end if;
-  -- A message that is hidden or replaced stays on its page, where only what changes is logged: there is room for it twice more, while older versions of it may still be seen.
-  execute format('alter table pgmq.%I set (fillfactor = 30)', 'q_' || p_queue_name);
+  -- A message that is claimed, and replaced by those of three further steps, stays on its page, where only what changes is logged: there is room for all of them, while an old snapshot keeps
+  -- the ones before.
+  execute format('alter table pgmq.%I set (fillfactor = 22)', 'q_' || p_queue_name);
   -- Claims walk the messages by the time from which they are visible, by PGMQ's own index; only those of another priority than 0 are in this one. It is on the headers, so that a row
   -- that takes over another message changes nothing that is indexed.
   execute format(

@@ -52,19 +52,10 @@ pub(crate) async fn drain(
     meter.checkpoint().await?;
     let backlog = creation::bulk(stage, shape, UNSERVED, tasks).await?;
     let before = meter.counters().await?;
-    let done = Arc::new(AtomicUsize::new(0));
-    let mut workers = JoinSet::new();
-    for number in 1..=connections {
-        let client = stage.client("tasker-bench drain", 1).await?;
-        let done = done.clone();
-        workers.spawn(async move {
-            let worked = work_off(&client, &format!("bench-{number}"), &done, steps).await;
-            client.close().await;
-            worked
-        });
-    }
-    while let Some(ended) = workers.join_next().await {
-        ended??;
+    let clients = open(stage, connections).await?;
+    work_off_over(&clients, steps).await?;
+    for client in clients {
+        client.close().await;
     }
     let after = meter.counters().await?;
     let seconds = meter.span_seconds(backlog.first, backlog.last).await?;
@@ -80,6 +71,31 @@ pub(crate) async fn drain(
         created_steps_per_second: steps as f64 / backlog.seconds,
         per_step: after.per_step_since(before, steps),
     })
+}
+
+/// Opens so many connections to work backlogs off over.
+pub(crate) async fn open(stage: &Stage, connections: u32) -> anyhow::Result<Vec<Client>> {
+    let mut clients = Vec::new();
+    for _ in 0..connections {
+        clients.push(stage.client("tasker-bench drain", 1).await?);
+    }
+    Ok(clients)
+}
+
+/// Works a backlog of so many steps off, over all the connections at once.
+pub(crate) async fn work_off_over(clients: &[Client], steps: usize) -> anyhow::Result<()> {
+    let done = Arc::new(AtomicUsize::new(0));
+    let mut workers = JoinSet::new();
+    for (number, client) in clients.iter().enumerate() {
+        let (client, done) = (client.clone(), done.clone());
+        workers.spawn(async move {
+            work_off(&client, &format!("bench-{}", number + 1), &done, steps).await
+        });
+    }
+    while let Some(ended) = workers.join_next().await {
+        ended??;
+    }
+    Ok(())
 }
 
 /// Claims and finishes until all steps are done, by this call or by others that count in `done` as well.

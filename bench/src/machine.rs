@@ -1,4 +1,4 @@
-//! What the operating system tells: how busy the machine is, how much memory a process holds.
+//! What the operating system tells: how busy the machine is, how much memory a process holds, how much processor time it has used.
 
 use std::time::Duration;
 
@@ -6,6 +6,8 @@ use anyhow::Context;
 use serde::Serialize;
 
 const LOOKED_AT_FOR: Duration = Duration::from_secs(2);
+/// `USER_HZ` is 100 on every machine that Linux's `proc(5)` is read on.
+const MICROSECONDS_OF_A_TICK: f64 = 10_000.0;
 
 /// How busy the machine is while the benchmark itself does nothing.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -106,6 +108,56 @@ fn field_kb(status: &str, name: &str) -> Option<f64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// The processor time that a process and its children have used, those that have ended too, in microseconds. The kernel counts it in hundredths of a second.
+pub(crate) fn processor_us(process: u32) -> anyhow::Result<f64> {
+    let mut ticks = Used::of(process)?.and_of_ended_children();
+    for entry in std::fs::read_dir("/proc").context("can't read /proc")? {
+        let name = entry?.file_name();
+        let Some(number) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // One that has just ended isn't there any more, and its parent has its time.
+        if let Ok(used) = Used::of(number)
+            && used.parent == process
+        {
+            ticks += used.and_of_ended_children();
+        }
+    }
+    Ok(ticks * MICROSECONDS_OF_A_TICK)
+}
+
+/// What `/proc/<process>/stat` says of it, in ticks.
+#[derive(Debug, PartialEq)]
+struct Used {
+    parent: u32,
+    own: f64,
+    of_ended_children: f64,
+}
+
+impl Used {
+    fn of(process: u32) -> anyhow::Result<Self> {
+        let path = format!("/proc/{process}/stat");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("can't read {path}"))?;
+        Self::parse(&text).with_context(|| format!("{path} has too few fields"))
+    }
+
+    /// `pid (name) state ppid …`; the name may contain anything, and user and system time are the 14th and 15th field, those of children the next two.
+    fn parse(text: &str) -> Option<Self> {
+        let (_, fields) = text.rsplit_once(')')?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let ticks = |at: usize| -> Option<f64> { fields.get(at)?.parse().ok() };
+        Some(Self {
+            parent: fields.get(1)?.parse().ok()?,
+            own: ticks(11)? + ticks(12)?,
+            of_ended_children: ticks(13)? + ticks(14)?,
+        })
+    }
+
+    fn and_of_ended_children(&self) -> f64 {
+        self.own + self.of_ended_children
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,5 +182,27 @@ mod tests {
             ),
             Some(1024.0)
         );
+    }
+
+    #[test]
+    fn processor_time_is_read_behind_a_name_with_a_bracket() {
+        let used = Used::parse("7 (post) gres) S 3 7 7 0 -1 4 1 1 0 0 20 10 5 2 20 0 1 0");
+        let expected = Used {
+            parent: 3,
+            own: 30.0,
+            of_ended_children: 7.0,
+        };
+        assert_eq!(used, Some(expected));
+    }
+
+    #[test]
+    fn this_process_has_used_processor_time() {
+        let before = processor_us(std::process::id()).unwrap_or(f64::MAX);
+        let began = std::time::Instant::now();
+        while began.elapsed() < Duration::from_millis(200) {
+            std::hint::spin_loop();
+        }
+        let used = processor_us(std::process::id()).unwrap_or_default() - before;
+        assert!(used > 10_000.0, "{used}");
     }
 }

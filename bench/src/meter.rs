@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use serde::Serialize;
 use sqlx::{Connection, Executor, FromRow, PgConnection};
 use uuid::Uuid;
 
+use crate::machine::processor_us;
 use crate::stage::Stage;
 
 const SESSIONS_END_WITHIN: Duration = Duration::from_secs(20);
@@ -49,6 +50,8 @@ const STEP_BITS: u128 = (1 << 20) - 1;
 pub(crate) struct Meter {
     session: PgConnection,
     outside: PgConnection,
+    /// The one that is the parent of all of PostgreSQL's others.
+    server_process: u32,
 }
 
 /// The counters at one moment.
@@ -62,11 +65,16 @@ pub(crate) struct Counters {
     hot_updates: f64,
     deletes: f64,
     dead_tuples_left: f64,
+    /// Not the database's count but the operating system's.
+    #[sqlx(skip)]
+    processor_us: f64,
 }
 
 /// What one step cost, on the average.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Costs {
+    /// Microseconds of processor time, of all of PostgreSQL's processes.
+    pub(crate) processor_us: f64,
     pub(crate) wal_bytes: f64,
     pub(crate) wal_page_images: f64,
     pub(crate) transactions: f64,
@@ -103,6 +111,7 @@ impl Counters {
     pub(crate) fn per_step_since(self, before: Self, steps: usize) -> Costs {
         let each = |now: f64, before: f64| (now - before) / steps as f64;
         Costs {
+            processor_us: each(self.processor_us, before.processor_us),
             wal_bytes: each(self.wal_bytes, before.wal_bytes),
             wal_page_images: each(self.page_images, before.page_images),
             transactions: each(self.transactions, before.transactions),
@@ -120,6 +129,10 @@ impl Meter {
         Ok(Self {
             session: PgConnection::connect(&stage.url()).await?,
             outside: PgConnection::connect(&stage.outside_url()).await?,
+            server_process: stage
+                .cluster
+                .server_process()
+                .context("PostgreSQL doesn't run")?,
         })
     }
 
@@ -138,9 +151,18 @@ impl Meter {
     /// The counters, once every other session has ended: one that has ended has reported all it did.
     pub(crate) async fn counters(&mut self) -> anyhow::Result<Counters> {
         self.sessions_ended().await?;
-        Ok(sqlx::query_as(COUNTERS)
+        let counters: Counters = sqlx::query_as(COUNTERS)
             .fetch_one(&mut self.session)
-            .await?)
+            .await?;
+        Ok(Counters {
+            processor_us: self.processor_us()?,
+            ..counters
+        })
+    }
+
+    /// Microseconds of processor time that all of PostgreSQL's processes have used.
+    pub(crate) fn processor_us(&self) -> anyhow::Result<f64> {
+        processor_us(self.server_process)
     }
 
     async fn sessions_ended(&mut self) -> anyhow::Result<()> {
@@ -280,6 +302,7 @@ mod tests {
         hot_updates: 0.0,
         deletes: 0.0,
         dead_tuples_left: 0.0,
+        processor_us: 0.0,
     };
 
     #[test]

@@ -83,6 +83,8 @@ pub(crate) struct Extent {
     pub(crate) one_map_elements: &'static [usize],
     /// Steps of each backlog that is drained under a condition and beside it.
     pub(crate) flat_steps: usize,
+    /// The same while a snapshot is held: what comes every few seconds there, as the reads of a queue from its beginning do, must have its share in a drain.
+    pub(crate) snapshot_steps: usize,
     /// How many finished steps are many.
     pub(crate) finished_steps: usize,
     /// How long the snapshot is held before the first backlog is created; at least as long as 20,000 steps take.
@@ -104,6 +106,7 @@ impl Extent {
         one_task_steps: &[1_000, 10_000],
         one_map_elements: &[1_000, 10_000],
         flat_steps: 10_000,
+        snapshot_steps: 10_000,
         finished_steps: 200_000,
         snapshot_held: Duration::ZERO,
     };
@@ -121,6 +124,7 @@ impl Extent {
         one_task_steps: &[1_000, 10_000, 100_000],
         one_map_elements: &[1_000, 10_000, 100_000],
         flat_steps: 30_000,
+        snapshot_steps: 100_000,
         finished_steps: 5_000_000,
         snapshot_held: Duration::from_mins(10),
     };

@@ -49,16 +49,19 @@ create table tasker.namespace_grants (
 comment on table tasker.namespace_grants is
   'What roles may do in which namespace, * for all of them. By name, so that the grants mean the same in another cluster, whatever the order in which roles are made there.';
 
--- Both updates of a step find room on its page, also while an old snapshot is held.
-do $steps$
+-- All versions of a task and of a step find room on its page, also while an old snapshot is held.
+do $room$
 declare
-  v_partition regclass;
+  v_partition record;
 begin
-  for v_partition in select i.inhrelid::pg_catalog.regclass from pg_catalog.pg_inherits i where i.inhparent = 'tasker.steps'::pg_catalog.regclass loop
-    execute pg_catalog.format('alter table %s set (fillfactor = 28)', v_partition);
+  for v_partition in
+    select i.inhrelid::pg_catalog.regclass as name, case i.inhparent when 'tasker.steps'::pg_catalog.regclass then 24 else 45 end as fillfactor
+    from pg_catalog.pg_inherits i where i.inhparent in ('tasker.steps'::pg_catalog.regclass, 'tasker.tasks'::pg_catalog.regclass)
+  loop
+    execute pg_catalog.format('alter table %s set (fillfactor = %s)', v_partition.name, v_partition.fillfactor);
   end loop;
 end
-$steps$;
+$room$;
 alter table tasker.steps add column instances integer, add column opened integer, add column undoes uuid, add column followed_by integer;
 comment on table tasker.steps is 'One row a step; its key names its task and its number within the task. paused_at is its task''s, so that whoever has locked a step knows of the pause. '
   'instances is how many were made of it, and opened how many of those were let go. '
@@ -501,7 +504,7 @@ begin
     order by 1
   loop
     execute pg_catalog.format('lock table pgmq.%I in access exclusive mode', v_queue);
-    execute pg_catalog.format('alter table pgmq.%I set (fillfactor = 30)', v_queue);
+    execute pg_catalog.format('alter table pgmq.%I set (fillfactor = 22)', v_queue);
     execute pg_catalog.format(
       $index$create index if not exists %I on pgmq.%I
         ((case when headers ->> 'priority' ~ '^-?[0-9]{1,9}$' then (headers ->> 'priority')::integer end) desc, vt) where headers ->> 'priority' <> '0'$index$,
@@ -2573,8 +2576,9 @@ begin
   if to_regclass(format('pgmq.%I', 'q_' || p_queue_name)) is null then
     perform pgmq.create(p_queue_name);
   end if;
-  -- A message that is hidden or replaced stays on its page, where only what changes is logged: there is room for it twice more, while older versions of it may still be seen.
-  execute format('alter table pgmq.%I set (fillfactor = 30)', 'q_' || p_queue_name);
+  -- A message that is claimed, and replaced by those of three further steps, stays on its page, where only what changes is logged: there is room for all of them, while an old snapshot keeps
+  -- the ones before.
+  execute format('alter table pgmq.%I set (fillfactor = 22)', 'q_' || p_queue_name);
   -- Claims walk the messages by the time from which they are visible, by PGMQ's own index; only those of another priority than 0 are in this one. It is on the headers, so that a row
   -- that takes over another message changes nothing that is indexed.
   execute format(
@@ -2816,8 +2820,9 @@ CREATE OR REPLACE FUNCTION tasker._partitioned_tables()
 AS $function$
   values
     -- An index on what changes in a task or a step would make each change write every index anew.
-    ('tasks', 'task_uuid', 'fillfactor = 70', '{}'::text[]),
-    ('steps', 'step_uuid', 'fillfactor = 28', '{}'),
+    -- Room on each page for all versions of its rows, two of a task and three of a step, each larger than the one before: an old snapshot keeps them all.
+    ('tasks', 'task_uuid', 'fillfactor = 45', '{}'::text[]),
+    ('steps', 'step_uuid', 'fillfactor = 24', '{}'),
     -- task_history; list_events
     ('task_transitions', null, 'fillfactor = 100', array['create index %1$I on tasker.%2$I (task_uuid)',
       'create index %1$I on tasker.%2$I using brin (seq) with (pages_per_range = 32, autosummarize = on); '

@@ -7,10 +7,11 @@
 use pgrx::pg_sys;
 use pgrx::{IntoDatum, direct_function_call_as_datum, pg_extern};
 
+use crate::advisory;
 use crate::settings;
 
-/// The advisory lock: `tasker.await_events` has the same numbers. What follows stands for a lock of two numbers.
-const LOCK: (u32, u32, u16) = (1_414_742_859, 3, 2);
+/// The advisory lock: `tasker.await_events` has the same numbers.
+const LOCK: (u32, u32) = (1_414_742_859, 3);
 const CHANNEL: &str = "tasker_events";
 
 /// Notifies when this transaction commits, if somebody has asked and the session doesn't keep silent; once, however often it is called.
@@ -29,20 +30,7 @@ pub(crate) fn announce() {
 
 /// Whether nobody has asked, nor can ask until this transaction ends.
 fn is_unawaited() -> bool {
-    // SAFETY: the lock manager copies the tag, and takes the lock or refuses it at once.
-    unsafe {
-        let tag = pg_sys::LOCKTAG {
-            locktag_field1: pg_sys::MyDatabaseId.to_u32(),
-            locktag_field2: LOCK.0,
-            locktag_field3: LOCK.1,
-            locktag_field4: LOCK.2,
-            locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
-            locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
-        };
-        let mode = pg_sys::RowExclusiveLock as pg_sys::LOCKMODE;
-        let answer = pg_sys::LockAcquire(&raw const tag, mode, false, true);
-        answer != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
-    }
+    advisory::try_acquire(LOCK, pg_sys::RowExclusiveLock as pg_sys::LOCKMODE)
 }
 
 /// Does so for history that SQL has written.

@@ -11,6 +11,7 @@
 )]
 
 mod actor;
+mod advisory;
 mod clock;
 mod compiled;
 mod cron;

@@ -225,11 +225,13 @@ impl Counting {
             .await?)
     }
 
-    /// How many rows of a queue were updated so far, and how many of them stayed on their page without a change of an index.
-    pub async fn queue_updates(&mut self) -> anyhow::Result<[i64; 2]> {
+    /// How many rows of the tables whose names match a regular expression were updated so far, and how many of them stayed on their page without a change of an index.
+    pub async fn updates(&mut self, tables: &str) -> anyhow::Result<[i64; 2]> {
         self.flush().await?;
-        let query = "select array[n_tup_upd, n_tup_hot_upd] from pg_stat_user_tables where relname = 'q_worker_default_queue'";
+        let query = "select array[sum(n_tup_upd), sum(n_tup_hot_upd)]::bigint[] from pg_stat_user_tables \
+                     where schemaname in ('tasker', 'pgmq') and relname ~ $1";
         let updates: Vec<i64> = sqlx::query_scalar(query)
+            .bind(tables)
             .fetch_one(&mut self.counter)
             .await?;
         updates.try_into().ok().context("no updates")

@@ -1,5 +1,7 @@
 //! What steps cost while a transaction holds an old snapshot, so that nothing that died since can be removed; counted, not timed.
 
+use std::time::{Duration, Instant};
+
 use sqlx::Executor;
 use tasker_tests::counting::Counting;
 use tasker_tests::has_statement_statistics;
@@ -22,18 +24,34 @@ async fn work(engine: &mut Counting, tasks: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Which share of a queue's updates stayed on its page without a change of an index, in percent.
-async fn share_that_stays(engine: &mut Counting, tasks: usize) -> anyhow::Result<i64> {
-    let [all_before, stayed_before] = engine.queue_updates().await?;
+/// The tables whose rows change, and which share of their updates stays on its page and changes no index when there is room: of a queue's all but claims, a quarter here.
+const CHANGED: [(&str, i64); 3] = [
+    ("^q_worker_default_queue$", 70),
+    ("^steps_p", 99),
+    ("^tasks_p", 99),
+];
+
+/// Works so many chains off; gives the shares of `CHANGED` in percent.
+async fn shares_that_stay(engine: &mut Counting, tasks: usize) -> anyhow::Result<Vec<i64>> {
+    let mut before = Vec::new();
+    for (tables, _) in CHANGED {
+        before.push(engine.updates(tables).await?);
+    }
     work(engine, tasks).await?;
-    let [all, stayed] = engine.queue_updates().await?;
-    let all = all - all_before;
-    assert_eq!(
-        all,
-        i64::try_from(tasks)? * 4,
-        "a claim and three hand-overs"
-    );
-    Ok((stayed - stayed_before) * 100 / all)
+    let mut shares = Vec::new();
+    for ((tables, _), [all_before, stayed_before]) in CHANGED.iter().zip(before) {
+        let [all, stayed] = engine.updates(tables).await?;
+        let all = all - all_before;
+        assert!(all >= i64::try_from(tasks)?, "{tables}: {all}");
+        shares.push((stayed - stayed_before) * 100 / all);
+    }
+    Ok(shares)
+}
+
+fn assert_they_stay(shares: &[i64]) {
+    for ((tables, least), share) in CHANGED.iter().zip(shares) {
+        assert!(share >= least, "{tables}: {share} %");
+    }
 }
 
 /// Blocks touched for a hundred chains.
@@ -44,20 +62,18 @@ async fn blocks(engine: &mut Counting) -> anyhow::Result<i64> {
 }
 
 #[tokio::test]
-async fn a_row_that_takes_over_a_message_stays_on_its_page_and_changes_no_index()
+async fn every_version_of_a_row_finds_room_on_its_page_also_under_a_held_snapshot()
 -> anyhow::Result<()> {
     let mut engine = with_chain().await?;
-    let stay = share_that_stays(&mut engine, 500).await?;
-    eprintln!("updates of a queue that stay: {stay} %");
-    // All but the claims, which are a quarter.
-    assert!(stay >= 60, "{stay} %");
+    let plain = shares_that_stay(&mut engine, 500).await?;
     let mut holder = engine.another().await?;
     holder
         .execute("begin isolation level repeatable read; select count(*) from tasker.steps")
         .await?;
-    let stay = share_that_stays(&mut engine, 500).await?;
-    eprintln!("under a held snapshot: {stay} %");
-    assert!(stay >= 40, "{stay} %");
+    let held = shares_that_stay(&mut engine, 1_000).await?;
+    eprintln!("updates that stay, in percent: {plain:?}, and under a held snapshot {held:?}");
+    assert_they_stay(&plain);
+    assert_they_stay(&held);
     Ok(())
 }
 
@@ -81,7 +97,7 @@ async fn a_held_snapshot_does_not_make_steps_touch_ever_more_blocks() -> anyhow:
         held.push(blocks(&mut engine).await?);
     }
     eprintln!("blocks for a hundred chains: {plain}, and under a held snapshot: {held:?}");
-    assert!(held.iter().all(|&held| held <= plain * 3 / 2), "{held:?}");
+    assert!(held.iter().all(|&held| held <= plain * 5 / 4), "{held:?}");
     Ok(())
 }
 
@@ -144,5 +160,32 @@ async fn a_session_that_begins_under_a_held_snapshot_reads_what_is_recent_first(
     engine.create("chain", 3).await?;
     engine.reconnect().await?;
     assert_eq!(engine.claim(BATCH).await?.len(), 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_long_transaction_sends_is_met_by_sessions_that_have_read_past_it()
+-> anyhow::Result<()> {
+    let mut engine = with_chain().await?;
+    let mut holder = engine.another().await?;
+    holder
+        .execute("begin isolation level repeatable read; select count(*) from tasker.steps")
+        .await?;
+    let mut long = engine.another().await?;
+    long.execute("begin; select tasker.create_task('chain', 'default', '{}')")
+        .await?;
+    // Enough is gone that reads from the beginning are slow, so that this session remembers how far it has read.
+    work(&mut engine, 8_000).await?;
+    assert!(engine.claim(BATCH).await?.is_empty());
+    long.execute("commit").await?;
+    let committed = Instant::now();
+    let mut met = engine.claim(BATCH).await?;
+    while met.is_empty() {
+        assert!(committed.elapsed() < Duration::from_mins(1), "not met");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        met = engine.claim(BATCH).await?;
+    }
+    eprintln!("met after {} ms", committed.elapsed().as_millis());
+    assert_eq!(met.len(), 1);
     Ok(())
 }

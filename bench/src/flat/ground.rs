@@ -1,8 +1,11 @@
 //! A database to drain backlogs of linear 4 in, with nothing else in it.
 
+use anyhow::ensure;
 use sqlx::{Connection, PgConnection};
+use tasker_client::Client;
 
 use super::statistics;
+use crate::creation;
 use crate::drain;
 use crate::meter::Meter;
 use crate::shapes::{self, Shape, UNSERVED};
@@ -19,6 +22,15 @@ pub(super) struct Ground {
     meter: Meter,
     /// A session of a superuser, to prepare the database with.
     pub(super) session: PgConnection,
+    workers: Vec<Client>,
+}
+
+/// One drain.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Round {
+    pub(super) steps_per_second: f64,
+    /// Microseconds of processor time a step, of all of PostgreSQL's processes.
+    pub(super) processor_us: f64,
 }
 
 impl Ground {
@@ -28,6 +40,7 @@ impl Ground {
         Ok(Self {
             meter: Meter::connect(&stage).await?,
             session: PgConnection::connect(&stage.url()).await?,
+            workers: Vec::new(),
             stage,
         })
     }
@@ -42,19 +55,45 @@ impl Ground {
 
     /// Runs ten thousand steps.
     pub(super) async fn finish_some(&mut self) -> anyhow::Result<()> {
-        self.drain(SOME).await?;
+        self.drain(SOME).await
+    }
+
+    /// Creates a backlog of so many steps and drains it, in sessions of its own.
+    pub(super) async fn drain(&mut self, steps: usize) -> anyhow::Result<()> {
+        let (stage, meter) = (&self.stage, &mut self.meter);
+        drain::drain(stage, meter, Shape::Linear, steps, CONNECTIONS).await?;
         Ok(())
     }
 
-    /// Creates a backlog of so many steps and drains it; gives the steps a second.
-    pub(super) async fn drain(&mut self, steps: usize) -> anyhow::Result<f64> {
-        let (stage, meter) = (&self.stage, &mut self.meter);
-        let drained = drain::drain(stage, meter, Shape::Linear, steps, CONNECTIONS).await?;
-        Ok(drained.steps_per_second)
+    /// Opens the sessions of `round`.
+    pub(super) async fn open_sessions(&mut self) -> anyhow::Result<()> {
+        self.workers = drain::open(&self.stage, CONNECTIONS).await?;
+        Ok(())
+    }
+
+    /// Creates a backlog of so many steps and drains it, in sessions that stay: so do those of workers.
+    pub(super) async fn round(&mut self, steps: usize) -> anyhow::Result<Round> {
+        self.meter.vacuum().await?;
+        self.meter.checkpoint().await?;
+        let tasks = steps / Shape::Linear.steps();
+        let steps = tasks * Shape::Linear.steps();
+        let backlog = creation::bulk(&self.stage, Shape::Linear, UNSERVED, tasks).await?;
+        let before = self.meter.processor_us()?;
+        drain::work_off_over(&self.workers, steps).await?;
+        let used = self.meter.processor_us()? - before;
+        let seconds = self.meter.span_seconds(backlog.first, backlog.last).await?;
+        ensure!(seconds > 0.0, "the drain took no time");
+        Ok(Round {
+            steps_per_second: steps as f64 / seconds,
+            processor_us: used / steps as f64,
+        })
     }
 
     /// Drops it.
     pub(super) async fn end(self) -> anyhow::Result<()> {
+        for worker in &self.workers {
+            worker.close().await;
+        }
         self.session.close().await?;
         self.meter.close().await?;
         self.stage.drop_database()

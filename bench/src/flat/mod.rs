@@ -17,11 +17,11 @@ use crate::meter::switch_autovacuum;
 use crate::options::Extent;
 use crate::report::targets::number;
 use crate::stage::Stage;
-use ground::{CONNECTIONS, Ground};
+use ground::{CONNECTIONS, Ground, Round};
 
 /// Backlogs drained in each of the two databases.
 const ROUNDS: usize = 3;
-/// The same while a snapshot is held: what that costs is near the bound that is wanted, and rounds differ by five hundredths.
+/// The same while a snapshot is held: rounds differ by five hundredths.
 const ROUNDS_UNDER_A_SNAPSHOT: usize = 9;
 /// Finished steps in tables whose statistics are those of empty ones.
 const FINISHED_UNSEEN: usize = 200_000;
@@ -36,6 +36,8 @@ pub(crate) struct Flat {
     pub(crate) condition: String,
     /// What was done.
     pub(crate) done: String,
+    /// Whether it is that of a held snapshot.
+    pub(crate) is_snapshot: bool,
     pub(crate) connections: u32,
     /// Of each backlog.
     pub(crate) steps: usize,
@@ -45,6 +47,29 @@ pub(crate) struct Flat {
     pub(crate) steps_per_second: Vec<f64>,
     /// The median of the rounds' ratios.
     pub(crate) ratio: f64,
+    /// Microseconds of processor time a step, of all of PostgreSQL's processes, in each round in the plain database.
+    pub(crate) plain_processor_us: Vec<f64>,
+    /// The same under the condition.
+    pub(crate) processor_us: Vec<f64>,
+    /// How many times the plain processor time that is; the median of the rounds.
+    pub(crate) processor_ratio: f64,
+}
+
+/// What is drained in each of the two databases.
+#[derive(Clone, Copy)]
+struct Backlogs {
+    rounds: usize,
+    /// Of each.
+    steps: usize,
+}
+
+impl Backlogs {
+    fn usual(extent: Extent) -> Self {
+        Self {
+            rounds: ROUNDS,
+            steps: extent.flat_steps,
+        }
+    }
 }
 
 /// What is different from the plain database.
@@ -82,7 +107,7 @@ async fn full_tables(stage: &Stage, full: &mut Ground, extent: Extent) -> anyhow
         name: format!("{finished} finished steps"),
         done: "the rows of a finished task copied, then vacuumed and analysed".to_owned(),
     };
-    by_turns(stage, full, condition, extent, ROUNDS).await
+    by_turns(stage, full, condition, Backlogs::usual(extent)).await
 }
 
 async fn emptied(stage: &Stage, full: &mut Ground, extent: Extent) -> anyhow::Result<Flat> {
@@ -92,7 +117,7 @@ async fn emptied(stage: &Stage, full: &mut Ground, extent: Extent) -> anyhow::Re
         done: "analysed with so many finished steps, then emptied with the statistics kept; autovacuum off"
             .to_owned(),
     };
-    by_turns(stage, full, condition, extent, ROUNDS).await
+    by_turns(stage, full, condition, Backlogs::usual(extent)).await
 }
 
 async fn without_statistics(stage: &Stage, extent: Extent) -> anyhow::Result<Flat> {
@@ -102,7 +127,7 @@ async fn without_statistics(stage: &Stage, extent: Extent) -> anyhow::Result<Fla
         name: "no statistics".to_owned(),
         done: "as if no table had ever been vacuumed or analysed; autovacuum off".to_owned(),
     };
-    let flat = by_turns(stage, &mut ground, condition, extent, ROUNDS).await?;
+    let flat = by_turns(stage, &mut ground, condition, Backlogs::usual(extent)).await?;
     ground.end().await?;
     Ok(flat)
 }
@@ -119,7 +144,7 @@ async fn analysed_while_empty(stage: &Stage, extent: Extent) -> anyhow::Result<F
             count(FINISHED_UNSEEN)
         ),
     };
-    let flat = by_turns(stage, &mut ground, condition, extent, ROUNDS).await?;
+    let flat = by_turns(stage, &mut ground, condition, Backlogs::usual(extent)).await?;
     ground.end().await?;
     Ok(flat)
 }
@@ -151,18 +176,18 @@ pub(crate) async fn held_snapshot(stage: &Stage, extent: Extent) -> anyhow::Resu
             began.elapsed().as_secs()
         ),
     };
-    let flat = by_turns(
-        stage,
-        &mut ground,
-        condition,
-        extent,
-        ROUNDS_UNDER_A_SNAPSHOT,
-    )
-    .await?;
+    let backlogs = Backlogs {
+        rounds: ROUNDS_UNDER_A_SNAPSHOT,
+        steps: extent.snapshot_steps,
+    };
+    let flat = by_turns(stage, &mut ground, condition, backlogs).await?;
     holder.execute("rollback").await?;
     holder.close().await?;
     ground.end().await?;
-    Ok(flat)
+    Ok(Flat {
+        is_snapshot: true,
+        ..flat
+    })
 }
 
 /// By its time, or when it isn't held for a time, by what happened meanwhile.
@@ -179,33 +204,59 @@ async fn by_turns(
     stage: &Stage,
     ground: &mut Ground,
     condition: Condition,
-    extent: Extent,
-    rounds: usize,
+    backlogs: Backlogs,
 ) -> anyhow::Result<Flat> {
     crate::say(&format!("flat: {}", condition.name));
     let mut plain = Ground::with_some_finished(stage, "flat_plain").await?;
+    plain.open_sessions().await?;
+    ground.open_sessions().await?;
     let (mut of_plain, mut of_condition) = (Vec::new(), Vec::new());
-    for round in 0..rounds {
+    for round in 0..backlogs.rounds {
         // Who comes first takes turns too: a machine that slows down or speeds up meets both alike.
         let plain_first = round % 2 == 0;
         if plain_first {
-            of_plain.push(plain.drain(extent.flat_steps).await?);
+            of_plain.push(plain.round(backlogs.steps).await?);
         }
-        of_condition.push(ground.drain(extent.flat_steps).await?);
+        of_condition.push(ground.round(backlogs.steps).await?);
         if !plain_first {
-            of_plain.push(plain.drain(extent.flat_steps).await?);
+            of_plain.push(plain.round(backlogs.steps).await?);
+        }
+        if let (Some(plain), Some(under)) = (of_plain.last(), of_condition.last()) {
+            crate::say(&in_words(*plain, *under));
         }
     }
     plain.end().await?;
+    let rates = |rounds: &[Round]| each(rounds, |round| round.steps_per_second);
+    let processor = |rounds: &[Round]| each(rounds, |round| round.processor_us);
     Ok(Flat {
         condition: condition.name,
         done: condition.done,
+        is_snapshot: false,
         connections: CONNECTIONS,
-        steps: extent.flat_steps,
-        ratio: ratio(&of_condition, &of_plain).context("no rounds")?,
-        plain_steps_per_second: of_plain,
-        steps_per_second: of_condition,
+        steps: backlogs.steps,
+        ratio: ratio(&rates(&of_condition), &rates(&of_plain)).context("no rounds")?,
+        plain_steps_per_second: rates(&of_plain),
+        steps_per_second: rates(&of_condition),
+        processor_ratio: ratio(&processor(&of_condition), &processor(&of_plain))
+            .context("no rounds")?,
+        plain_processor_us: processor(&of_plain),
+        processor_us: processor(&of_condition),
     })
+}
+
+fn each(rounds: &[Round], figure: impl Fn(&Round) -> f64) -> Vec<f64> {
+    rounds.iter().map(figure).collect()
+}
+
+/// One round, as it is said while the others follow.
+fn in_words(plain: Round, under: Round) -> String {
+    format!(
+        "{} steps/s beside {}, {} µs of processor time a step beside {}",
+        number(under.steps_per_second),
+        number(plain.steps_per_second),
+        number(under.processor_us),
+        number(plain.processor_us),
+    )
 }
 
 /// Of each round, what is under the condition by what is without it; the median of that.

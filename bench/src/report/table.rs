@@ -189,6 +189,7 @@ fn drains(report: &Report) -> Section {
         "× C8",
         "WAL B/step",
         "commits/step",
+        "CPU µs/step",
         "tuples/step",
         "dead/step",
         "HOT",
@@ -216,6 +217,7 @@ fn drain_row(drain: &Drain, c8: f64) -> Vec<String> {
         number(drain.steps_per_second / c8),
         number(cost.wal_bytes),
         number(cost.transactions),
+        number(cost.processor_us),
         number(cost.tuples_written),
         number(cost.dead_tuples),
         percent(cost.hot_share),
@@ -266,6 +268,9 @@ fn flat(measured: &[Flat]) -> Section {
         "plain steps/s",
         "steps/s",
         "ratio",
+        "plain CPU µs/step",
+        "CPU µs/step",
+        "ratio",
     ])];
     let middle = |rates: &[f64]| number(median(rates.to_vec()).unwrap_or_default());
     for flat in measured {
@@ -275,6 +280,9 @@ fn flat(measured: &[Flat]) -> Section {
             middle(&flat.plain_steps_per_second),
             middle(&flat.steps_per_second),
             number(flat.ratio),
+            middle(&flat.plain_processor_us),
+            middle(&flat.processor_us),
+            number(flat.processor_ratio),
         ]);
         rows.push(vec![format!("  {}", flat.done)]);
     }

@@ -167,6 +167,11 @@ fn of_growth(figures: &Figures) -> Vec<Target> {
         Target::new(&name, Bound::AtLeast(0.9), "", flat.ratio, "×")
     });
     let mut targets: Vec<_> = flat.collect();
+    if let Some(held) = figures.flat.iter().find(|flat| flat.is_snapshot) {
+        let name = format!("processor time of a step, {}", held.condition);
+        let times = held.processor_ratio;
+        targets.push(Target::new(&name, Bound::AtMost(1.1), "", times, "×"));
+    }
     if let (Some(growth), Some(largest)) = (figures.growth(), figures.one_task.last()) {
         let steps = number(largest.steps as f64);
         let name = format!("steps/s of one task, {steps} steps against the smallest");

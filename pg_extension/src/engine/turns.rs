@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 use pgrx::{IntoDatum, direct_function_call, pg_sys};
 use tasker_rules::key::task_of;
 
+use crate::advisory;
 use crate::compiled::Kept;
 use crate::keys;
 
-/// The first number of the advisory locks, the second is the hash of a task's key: `tasker._wait_for_turn` has the same. What follows stands for a lock of two numbers.
-const LOCK: (u32, u16) = (1_414_742_860, 2);
+/// The first number of the advisory locks; the second is the hash of a task's key. `tasker._wait_for_turn` has the same.
+const LOCK: u32 = 1_414_742_860;
+const SHARED: pg_sys::LOCKMODE = pg_sys::ShareLock as pg_sys::LOCKMODE;
 
 /// Turns shared by a call at most: all sessions' locks have their place in one table of fixed size.
 const MAX_SHARED: usize = 32;
@@ -35,7 +37,7 @@ pub(super) fn share(graphs: &HashMap<u128, Rc<Kept>>, steps: &[u128]) {
         if has_locked {
             try_for_a_while(hash);
         } else {
-            acquire(hash, false);
+            advisory::acquire(numbers(hash), SHARED);
         }
     }
 }
@@ -44,7 +46,7 @@ pub(super) fn share(graphs: &HashMap<u128, Rc<Kept>>, steps: &[u128]) {
 pub(super) fn try_share(graphs: &HashMap<u128, Rc<Kept>>, steps: &[u128]) -> HashSet<u128> {
     let turns = turns_of(graphs, steps).into_iter().take(MAX_SHARED);
     turns
-        .filter(|&(hash, _)| !acquire(hash, true))
+        .filter(|&(hash, _)| !advisory::try_acquire(numbers(hash), SHARED))
         .flat_map(|(_, tasks)| tasks)
         .collect()
 }
@@ -71,7 +73,7 @@ fn turns_of(graphs: &HashMap<u128, Rc<Kept>>, steps: &[u128]) -> BTreeMap<i32, V
 
 fn try_for_a_while(hash: i32) {
     let begun = Instant::now();
-    while !acquire(hash, true) && begun.elapsed() < TRIED_FOR {
+    while !advisory::try_acquire(numbers(hash), SHARED) && begun.elapsed() < TRIED_FOR {
         // SAFETY: sleeps; nothing of this backend is touched.
         unsafe { pg_sys::pg_usleep(TRIED_EVERY_US) };
         pgrx::check_for_interrupts!();
@@ -84,20 +86,6 @@ fn hash(task: u128) -> Option<i32> {
     unsafe { direct_function_call(pg_sys::uuid_hash, &[keys::uuid(task).into_datum()]) }
 }
 
-/// Takes a turn in share mode; false when it can't be had without waiting.
-fn acquire(hash: i32, without_waiting: bool) -> bool {
-    // SAFETY: the lock manager copies the tag. A wait is interrupted as any other of PostgreSQL's, by an error.
-    unsafe {
-        let tag = pg_sys::LOCKTAG {
-            locktag_field1: pg_sys::MyDatabaseId.to_u32(),
-            locktag_field2: LOCK.0,
-            locktag_field3: hash.cast_unsigned(),
-            locktag_field4: LOCK.1,
-            locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
-            locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
-        };
-        let mode = pg_sys::ShareLock as pg_sys::LOCKMODE;
-        let answer = pg_sys::LockAcquire(&raw const tag, mode, false, without_waiting);
-        answer != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
-    }
+fn numbers(hash: i32) -> (u32, u32) {
+    (LOCK, hash.cast_unsigned())
 }

@@ -2,8 +2,8 @@
 //!
 //! Claims walk the messages by the time from which they are visible. While an old snapshot is held (a backup, a long report), the entries of messages that are gone can't be taken out of
 //! the index, and they are all at its beginning. So a backend whose reads cost far more processor time than they have messages to show for remembers the oldest of those and begins there for a while.
-//! Older ones can appear meanwhile: sent by a transaction that took long, or left by one that was rolled back. Reads from the very beginning find them, and come as often as a fortieth of
-//! the time allows.
+//! Older ones can appear meanwhile: sent by a transaction that took long, or left by one that was rolled back. Mostly they are some seconds older, and reads that begin ten seconds earlier
+//! find them; reads from the very beginning find all others. Each kind comes as often as a hundredth of the time allows.
 //!
 //! A backend that reads a queue for the first time knows of none. Where an old snapshot is held it begins with the last seconds, as long as it finds all it wants there, and at some moment of the
 //! next ones reads from the beginning like the others.
@@ -22,9 +22,9 @@ const USUAL: Duration = Duration::from_micros(200);
 const USUAL_A_MESSAGE: Duration = Duration::from_micros(5);
 /// Making a plan takes less than this; a read that takes less is believed when the one before it was slow too.
 const MADE_NO_PLAN: Duration = Duration::from_millis(10);
-/// A read from the beginning is paid for with so many times its own duration.
-const PAUSE_FACTOR: u32 = 40;
-/// Where a first read begins while an old snapshot is held, before the present.
+/// A read from the beginning, or from earlier, is paid for with so many times its own duration.
+const PAUSE_FACTOR: u32 = 100;
+/// Where a first read begins while an old snapshot is held, before the present; and how much before the known bound older messages are looked for.
 const RECENT: TimestampTz = 10_000_000;
 /// A snapshot is old when so many transactions have begun since.
 const OLD: i32 = 100;
@@ -37,8 +37,10 @@ const MAX_KNOWN: usize = 1_000;
 #[derive(Clone, Copy)]
 struct Known {
     from: TimestampTz,
-    /// Before then reads begin at `from`; `None` after a single slow read.
+    /// Before then no read is from the beginning; `None` after a single slow read.
     next_full: Option<Instant>,
+    /// Before then reads begin at `from`, and the next one then earlier.
+    next_earlier: Instant,
     /// Whether there was nothing older when it was last read from the beginning.
     is_checked: bool,
 }
@@ -55,6 +57,8 @@ type Reader = (String, Option<Vec<String>>);
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Start {
     Beginning,
+    /// Some seconds before what is known.
+    Earlier,
     Known,
     /// Older messages may be there.
     Unchecked,
@@ -82,11 +86,20 @@ fn known(reader: &Reader, now: TimestampTz) -> Option<Known> {
         .filter(|known| known.next_full.is_some_and(|at| at > began) && known.from <= now)
 }
 
+/// A read by what is known, or from earlier when it is time for that.
+fn by(known: Known, reader: Reader, now: TimestampTz) -> Floor {
+    if known.next_earlier > Instant::now() {
+        return Floor::new(reader, now, known.from, Start::Known);
+    }
+    let earlier = known.from.saturating_sub(RECENT);
+    Floor::new(reader, now, earlier, Start::Earlier)
+}
+
 /// Where a read of the queue for these handlers begins that has to see whatever is visible.
 pub(super) fn of(queue_name: &str, handlers: Option<&[String]>, now: TimestampTz) -> Floor {
     let reader = reader_of(queue_name, handlers);
     match known(&reader, now).filter(|known| known.is_checked) {
-        Some(known) => Floor::new(reader, now, known.from, Start::Known),
+        Some(known) => by(known, reader, now),
         None => Floor::new(reader, now, TimestampTz::MIN, Start::Beginning),
     }
 }
@@ -100,7 +113,7 @@ pub(super) fn of_claim(
 ) -> Floor {
     let reader = reader_of(queue_name, handlers);
     match known(&reader, now) {
-        Some(known) if known.is_checked => Floor::new(reader, now, known.from, Start::Known),
+        Some(known) if known.is_checked => by(known, reader, now),
         Some(known) => Floor::new(reader, now, known.from, Start::Unchecked),
         None if is_first(&reader)
             && !now.unsigned_abs().is_multiple_of(AT_ONCE_ONCE_IN)
@@ -187,13 +200,19 @@ impl Floor {
         let met = oldest.or(is_all.then_some(self.now));
         KNOWN.with_borrow_mut(|known| {
             let before = known.remove(&self.reader);
-            let next_full = match (self.start, before) {
+            let ended = Instant::now();
+            let paid = ended + took * PAUSE_FACTOR;
+            let earlier_before = before.map_or(ended, |before| before.next_earlier);
+            let (next_full, next_earlier) = match (self.start, before) {
                 (Start::Beginning, _) if !is_slow => return,
-                (Start::Beginning, before) => (took > MADE_NO_PLAN || before.is_some())
-                    .then(|| Instant::now() + took * PAUSE_FACTOR),
-                (_, Some(before)) => before.next_full,
-                (Start::Unchecked, None) => Some(Instant::now() + self.until_checked()),
-                (Start::Known, None) => return,
+                (Start::Beginning, before) => {
+                    let is_believed = took > MADE_NO_PLAN || before.is_some();
+                    (is_believed.then_some(paid), earlier_before)
+                }
+                (Start::Earlier, Some(before)) => (before.next_full, paid),
+                (_, Some(before)) => (before.next_full, before.next_earlier),
+                (Start::Unchecked, None) => (Some(ended + self.until_checked()), ended),
+                (Start::Earlier | Start::Known, None) => return,
             };
             if known.len() >= MAX_KNOWN {
                 known.clear();
@@ -205,6 +224,7 @@ impl Floor {
             let known_now = Known {
                 from,
                 next_full,
+                next_earlier,
                 is_checked,
             };
             known.insert(self.reader, known_now);
