@@ -71,6 +71,13 @@ impl Ground {
         Ok(())
     }
 
+    /// Ends them.
+    pub(super) async fn close_sessions(&mut self) {
+        for worker in self.workers.drain(..) {
+            worker.close().await;
+        }
+    }
+
     /// Creates a backlog of so many steps and drains it, in sessions that stay: so do those of workers.
     pub(super) async fn round(&mut self, steps: usize) -> anyhow::Result<Round> {
         self.meter.vacuum().await?;
@@ -91,9 +98,6 @@ impl Ground {
 
     /// Drops it.
     pub(super) async fn end(self) -> anyhow::Result<()> {
-        for worker in &self.workers {
-            worker.close().await;
-        }
         self.session.close().await?;
         self.meter.close().await?;
         self.stage.drop_database()

@@ -225,6 +225,8 @@ async fn by_turns(
             crate::say(&in_words(*plain, *under));
         }
     }
+    ground.close_sessions().await;
+    plain.close_sessions().await;
     plain.end().await?;
     let rates = |rounds: &[Round]| each(rounds, |round| round.steps_per_second);
     let processor = |rounds: &[Round]| each(rounds, |round| round.processor_us);
