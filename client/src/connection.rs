@@ -108,6 +108,8 @@ impl Client {
     /// Closes all connections; calls under way finish first.
     pub async fn close(&self) {
         self.pool.close().await;
+        // sqlx 0.8 overlooks a connection that is given back while it waits for the last one: by then it is among those that lie idle, and this closes it.
+        self.pool.close().await;
     }
 }
 
