@@ -155,6 +155,53 @@ async fn the_blocks_touched_for_a_task_stay_the_same_over_thousands_of_finished_
     Ok(())
 }
 
+/// Blocks touched for a hundred chains, and statements run for them, by a session that has met the template and the queue.
+async fn blocks_and_statements_of_chains(engine: &mut Counting) -> anyhow::Result<[i64; 2]> {
+    engine
+        .worker()
+        .execute("vacuum pgmq.q_worker_default_queue")
+        .await?;
+    for is_measured in [false, true] {
+        if is_measured {
+            engine.forget_statements().await?;
+        }
+        engine.create("chain", 100).await?;
+        engine.drain(50).await?;
+    }
+    Ok([engine.blocks().await?, engine.statements().await?])
+}
+
+#[tokio::test]
+async fn a_step_costs_the_same_when_a_year_of_ranges_is_kept() -> anyhow::Result<()> {
+    if !counts_statements("a_step_costs_the_same_when_a_year_of_ranges_is_kept")? {
+        return Ok(());
+    }
+    let mut engine = with_chain().await?;
+    let young = blocks_and_statements_of_chains(&mut engine).await?;
+    for weeks_ago in (1..=52).rev() {
+        let set =
+            format!("select tasker._set_now(clock_timestamp() - interval '{weeks_ago} weeks')");
+        engine.worker().execute(set.as_str()).await?;
+        engine.create("chain", 20).await?;
+        engine.drain(50).await?;
+    }
+    engine
+        .worker()
+        .execute("select tasker._set_now(null)")
+        .await?;
+    let ranges: i64 = sqlx::query_scalar(
+        "select count(*) from pg_inherits where inhparent = 'tasker.steps'::regclass",
+    )
+    .fetch_one(engine.worker())
+    .await?;
+    assert!(ranges > 52, "{ranges}");
+    let old = blocks_and_statements_of_chains(&mut engine).await?;
+    eprintln!("blocks and statements for a hundred chains: {young:?}, in {ranges} ranges {old:?}");
+    assert!(old[0] * 10 <= young[0] * 11, "{young:?} {old:?}");
+    assert_eq!(old[1], young[1]);
+    Ok(())
+}
+
 /// The statements of failing a batch of steps to be retried, giving it back, extending its leases, and failing it for good.
 async fn statements_of_failures(engine: &mut Counting, size: usize) -> anyhow::Result<[i64; 5]> {
     let mut counts = [0; 5];
