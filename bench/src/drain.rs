@@ -10,7 +10,7 @@ use serde_json::json;
 use tasker_client::{ClaimRequest, ClaimedStep, Client, FinishRequest, Outcome, VerdictKind};
 use tokio::task::JoinSet;
 
-use crate::creation;
+use crate::creation::{self, Bulk};
 use crate::meter::{Costs, Meter};
 use crate::shapes::{Shape, UNSERVED};
 use crate::stage::Stage;
@@ -46,11 +46,8 @@ pub(crate) async fn drain(
     steps: usize,
     connections: u32,
 ) -> anyhow::Result<Drain> {
-    let tasks = (steps / shape.steps()).max(1);
+    let (backlog, tasks) = lay_up(stage, meter, shape, steps).await?;
     let steps = tasks * shape.steps();
-    meter.vacuum().await?;
-    meter.checkpoint().await?;
-    let backlog = creation::bulk(stage, shape, UNSERVED, tasks).await?;
     let before = meter.counters().await?;
     let clients = open(stage, connections).await?;
     work_off_over(&clients, steps).await?;
@@ -59,7 +56,6 @@ pub(crate) async fn drain(
     }
     let after = meter.counters().await?;
     let seconds = meter.span_seconds(backlog.first, backlog.last).await?;
-    ensure!(seconds > 0.0, "the drain took no time");
     Ok(Drain {
         shape: shape.name(),
         connections,
@@ -71,6 +67,20 @@ pub(crate) async fn drain(
         created_steps_per_second: steps as f64 / backlog.seconds,
         per_step: after.per_step_since(before, steps),
     })
+}
+
+/// Creates a backlog of about so many steps in tables that have just been vacuumed; gives the number of its tasks too.
+pub(crate) async fn lay_up(
+    stage: &Stage,
+    meter: &mut Meter,
+    shape: Shape,
+    steps: usize,
+) -> anyhow::Result<(Bulk, usize)> {
+    let tasks = (steps / shape.steps()).max(1);
+    meter.vacuum().await?;
+    meter.checkpoint().await?;
+    let backlog = creation::bulk(stage, shape, UNSERVED, tasks).await?;
+    Ok((backlog, tasks))
 }
 
 /// Opens so many connections to work backlogs off over.

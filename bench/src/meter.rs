@@ -276,11 +276,13 @@ impl Meter {
 
     /// The seconds from the start of the first step to the end of the last task, of the tasks between two keys.
     pub(crate) async fn span_seconds(&mut self, first: Uuid, last: Uuid) -> anyhow::Result<f64> {
-        Ok(sqlx::query_scalar(SPAN)
+        let seconds: f64 = sqlx::query_scalar(SPAN)
             .bind(first)
             .bind(last_step(last))
             .fetch_one(&mut self.session)
-            .await?)
+            .await?;
+        ensure!(seconds > 0.0, "the drain took no time");
+        Ok(seconds)
     }
 }
 

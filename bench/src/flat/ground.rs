@@ -1,11 +1,9 @@
 //! A database to drain backlogs of linear 4 in, with nothing else in it.
 
-use anyhow::ensure;
 use sqlx::{Connection, PgConnection};
 use tasker_client::Client;
 
 use super::statistics;
-use crate::creation;
 use crate::drain;
 use crate::meter::Meter;
 use crate::shapes::{self, Shape, UNSERVED};
@@ -80,16 +78,13 @@ impl Ground {
 
     /// Creates a backlog of so many steps and drains it, in sessions that stay: so do those of workers.
     pub(super) async fn round(&mut self, steps: usize) -> anyhow::Result<Round> {
-        self.meter.vacuum().await?;
-        self.meter.checkpoint().await?;
-        let tasks = steps / Shape::Linear.steps();
-        let steps = tasks * Shape::Linear.steps();
-        let backlog = creation::bulk(&self.stage, Shape::Linear, UNSERVED, tasks).await?;
+        let shape = Shape::Linear;
+        let (backlog, tasks) = drain::lay_up(&self.stage, &mut self.meter, shape, steps).await?;
+        let steps = tasks * shape.steps();
         let before = self.meter.processor_us()?;
         drain::work_off_over(&self.workers, steps).await?;
         let used = self.meter.processor_us()? - before;
         let seconds = self.meter.span_seconds(backlog.first, backlog.last).await?;
-        ensure!(seconds > 0.0, "the drain took no time");
         Ok(Round {
             steps_per_second: steps as f64 / seconds,
             processor_us: used / steps as f64,

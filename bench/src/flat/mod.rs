@@ -21,7 +21,7 @@ use ground::{CONNECTIONS, Ground, Round};
 
 /// Backlogs drained in each of the two databases.
 const ROUNDS: usize = 3;
-/// The same while a snapshot is held: rounds differ by five hundredths.
+/// The same while a snapshot is held: rounds differ by up to two tenths.
 const ROUNDS_UNDER_A_SNAPSHOT: usize = 9;
 /// Finished steps in tables whose statistics are those of empty ones.
 const FINISHED_UNSEEN: usize = 200_000;
