@@ -271,9 +271,11 @@ comment on table tasker.maintenance_cursors is 'How far the job of maintenance t
 create table tasker.maintenance_found (
   job text not null,
   key uuid not null,
-  constraint maintenance_found_pkey primary key (job, key)
+  note_uuid uuid not null default gen_random_uuid(),
+  constraint maintenance_found_pkey primary key (job, key, note_uuid)
 );
-comment on table tasker.maintenance_found is 'Steps and tasks that the walk of maintenance has found for its other jobs; mostly empty. A job looks at each again.';
+comment on table tasker.maintenance_found is 'Steps and tasks that the walk of maintenance, and calls of others, have found for its jobs; mostly empty. A job looks at each again. The same may be noted more than once: '
+  'who notes holds locks that a job may wait for, and must not wait for the job.';
 
 create table tasker.event_floors (
   incarnation text not null constraint event_floors_pkey primary key,

@@ -89,6 +89,7 @@ begin
   perform tasker._require_worker_id(extend_leases.worker_id);
   perform tasker._require_lease(extend_leases.lease);
   v_held := tasker._read_held(extend_leases.steps);
+  -- Only what is in progress: whoever makes an instance anew, or lets a step go, would wait for a call that names an attempt long over.
   perform s.step_uuid
   from (
     select h.step_uuid
@@ -97,7 +98,7 @@ begin
     -- Instances first: whoever has one may wait for the step that stands for it.
     order by tasker._instance_of(s.template_id, tasker._number_of(h.step_uuid)) is null, h.step_uuid
   ) h
-  cross join lateral (select s.step_uuid from tasker.steps s where s.step_uuid = h.step_uuid for no key update) s;
+  cross join lateral (select s.step_uuid from tasker.steps s where s.step_uuid = h.step_uuid and s.state = 'in_progress' for no key update) s;
 
   v_verdicts := array(
     select row(h.step_uuid, s.template_id, s.attempt, s.attempts_used, s.msg_id, d.timeout_seconds, least(v_now + extend_leases.lease, d.ends_at),

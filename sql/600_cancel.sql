@@ -151,8 +151,7 @@ begin
   insert into tasker.maintenance_found (job, key)
   select 'settle_parents', c.task_uuid
   from unnest(p_task_uuids) u(task_uuid)
-  join tasker.child_tasks c on c.task_uuid = u.task_uuid
-  on conflict on constraint maintenance_found_pkey do nothing;
+  join tasker.child_tasks c on c.task_uuid = u.task_uuid;
 end
 $function$;
 comment on function tasker._note_ends(uuid[]) is 'Notes for maintenance which of some tasks that have ended are children: their parents are other tasks, which nobody waits for here.';

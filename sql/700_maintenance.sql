@@ -152,7 +152,7 @@ begin
     union all select 'time_out_tasks', u.key from unnest((tasker._stale_tasks(v_walked.clocked_task_uuids, p_now)).task_uuids) u(key)
     union all select 'send_lost_messages', u.key from unnest(tasker._steps_without_message(v_walked.step_uuids)) u(key)
   ) f
-  on conflict on constraint maintenance_found_pkey do nothing;
+  where not exists (select from tasker.maintenance_found n where n.job = f.job and n.key = f.key);
   get diagnostics v_count = row_count;
   return v_count;
 end
@@ -170,7 +170,7 @@ begin
     where f.job = p_job and f.key = any (array(select n.key from tasker.maintenance_found n where n.job = p_job order by n.key limit p_limit))
     returning f.key
   )
-  select coalesce(array_agg(t.key order by t.key), '{}') into v_taken from taken t;
+  select coalesce(array_agg(distinct t.key order by t.key), '{}') into v_taken from taken t;
   return v_taken;
 end
 $function$;

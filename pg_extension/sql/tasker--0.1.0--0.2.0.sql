@@ -33,9 +33,11 @@ revoke all on type tasker._edition from public;
 create table tasker.maintenance_found (
   job text not null,
   key uuid not null,
-  constraint maintenance_found_pkey primary key (job, key)
+  note_uuid uuid not null default pg_catalog.gen_random_uuid(),
+  constraint maintenance_found_pkey primary key (job, key, note_uuid)
 );
-comment on table tasker.maintenance_found is 'Steps and tasks that the walk of maintenance has found for its other jobs; mostly empty. A job looks at each again.';
+comment on table tasker.maintenance_found is 'Steps and tasks that the walk of maintenance, and calls of others, have found for its jobs; mostly empty. A job looks at each again. The same may be noted more than once: '
+  'who notes holds locks that a job may wait for, and must not wait for the job.';
 
 create table tasker.namespace_grants (
   role text collate "C" not null,
@@ -1610,7 +1612,7 @@ begin
     union all select 'time_out_tasks', u.key from unnest((tasker._stale_tasks(v_walked.clocked_task_uuids, p_now)).task_uuids) u(key)
     union all select 'send_lost_messages', u.key from unnest(tasker._steps_without_message(v_walked.step_uuids)) u(key)
   ) f
-  on conflict on constraint maintenance_found_pkey do nothing;
+  where not exists (select from tasker.maintenance_found n where n.job = f.job and n.key = f.key);
   get diagnostics v_count = row_count;
   return v_count;
 end
@@ -2664,8 +2666,7 @@ begin
   insert into tasker.maintenance_found (job, key)
   select 'settle_parents', c.task_uuid
   from unnest(p_task_uuids) u(task_uuid)
-  join tasker.child_tasks c on c.task_uuid = u.task_uuid
-  on conflict on constraint maintenance_found_pkey do nothing;
+  join tasker.child_tasks c on c.task_uuid = u.task_uuid;
 end
 $function$;
 comment on function tasker._note_ends(uuid[]) is 'Notes for maintenance which of some tasks that have ended are children: their parents are other tasks, which nobody waits for here.';
@@ -4581,7 +4582,7 @@ begin
     where f.job = p_job and f.key = any (array(select n.key from tasker.maintenance_found n where n.job = p_job order by n.key limit p_limit))
     returning f.key
   )
-  select coalesce(array_agg(t.key order by t.key), '{}') into v_taken from taken t;
+  select coalesce(array_agg(distinct t.key order by t.key), '{}') into v_taken from taken t;
   return v_taken;
 end
 $function$;
@@ -5785,6 +5786,7 @@ begin
   perform tasker._require_worker_id(extend_leases.worker_id);
   perform tasker._require_lease(extend_leases.lease);
   v_held := tasker._read_held(extend_leases.steps);
+  -- Only what is in progress: whoever makes an instance anew, or lets a step go, would wait for a call that names an attempt long over.
   perform s.step_uuid
   from (
     select h.step_uuid
@@ -5793,7 +5795,7 @@ begin
     -- Instances first: whoever has one may wait for the step that stands for it.
     order by tasker._instance_of(s.template_id, tasker._number_of(h.step_uuid)) is null, h.step_uuid
   ) h
-  cross join lateral (select s.step_uuid from tasker.steps s where s.step_uuid = h.step_uuid for no key update) s;
+  cross join lateral (select s.step_uuid from tasker.steps s where s.step_uuid = h.step_uuid and s.state = 'in_progress' for no key update) s;
 
   v_verdicts := array(
     select row(h.step_uuid, s.template_id, s.attempt, s.attempts_used, s.msg_id, d.timeout_seconds, least(v_now + extend_leases.lease, d.ends_at),

@@ -11,6 +11,8 @@ use crate::folders::unique_name;
 use crate::waiting::eventually;
 
 const SESSIONS: u32 = 10;
+/// What the lines of a message in the server's log begin with, after its first.
+const CONTINUATIONS: [&str; 4] = ["DETAIL:  ", "HINT:  ", "CONTEXT:  ", "STATEMENT:  "];
 const WAIT_WITHIN: Duration = Duration::from_secs(30);
 
 /// A database of one test's own on the shared cluster. It is dropped, with every session in it, when this value is.
@@ -85,6 +87,25 @@ impl TestDatabase {
             Ok((waiting == count).then_some(()))
         })
         .await
+    }
+
+    /// What the server has said of deadlocks: who waited for whom, with which statements.
+    #[must_use]
+    pub fn said_of_deadlocks(&self) -> String {
+        let log = std::fs::read_to_string(self.shared.cluster.log()).unwrap_or_default();
+        let mut said = String::new();
+        let mut is_of_one = false;
+        for line in log.lines() {
+            // Lines of a message after its first are indented.
+            if !line.starts_with('\t') && !CONTINUATIONS.iter().any(|word| line.contains(word)) {
+                is_of_one = line.contains("deadlock detected");
+            }
+            if is_of_one {
+                said.push_str(line);
+                said.push('\n');
+            }
+        }
+        said
     }
 
     /// Its address.

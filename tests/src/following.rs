@@ -68,6 +68,17 @@ pub async fn step(client: &Client, task_uuid: Uuid, name: &str) -> anyhow::Resul
         .with_context(|| format!("{task_uuid} has no step {name}"))
 }
 
+/// The states of a task's instances, in the order of their numbers.
+pub async fn instance_states(client: &Client, task_uuid: Uuid) -> anyhow::Result<Vec<String>> {
+    let steps = client.list_steps(task_uuid).await?;
+    let mut instances: Vec<_> = steps
+        .into_iter()
+        .filter_map(|step| Some((step.instance?, step.state)))
+        .collect();
+    instances.sort_unstable();
+    Ok(instances.into_iter().map(|(_, state)| state).collect())
+}
+
 /// The result of one of a task's steps.
 pub async fn result(client: &Client, task_uuid: Uuid, name: &str) -> anyhow::Result<Value> {
     let step = step(client, task_uuid, name).await?;

@@ -31,6 +31,7 @@
 //! - [`pages`]: the Markdown pages of the project
 //! - [`model`], [`model_run`], [`event_run`]: the engine once more, in plain Rust, and that beside a database
 //! - [`partitions`]: the partitions as the catalogue shows them
+//! - [`races`]: statements in several sessions at once
 //! - [`schedules`]: schedules in a scenario
 //! - [`bank`]: a database whose templates have SQL functions
 //! - [`tokens`]: SQL cut into tokens
@@ -68,6 +69,7 @@ pub mod pages;
 pub mod partitions;
 mod program;
 pub mod publishing;
+pub mod races;
 pub mod references;
 pub mod releases;
 pub mod scenario;

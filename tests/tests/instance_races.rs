@@ -1,14 +1,12 @@
 //! Decisions and instances finished at the same time, and while an operator does something to their task: whoever comes second waits and then sees what the first did, and nobody waits in a
 //! circle.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
-use sqlx::{Executor, PgConnection};
-use tasker_client::{ClaimRequest, ClaimedStep, Client, Definition};
+use sqlx::Executor;
+use tasker_client::{ClaimedStep, Definition};
 use tasker_tests::TestDatabase;
-use tasker_tests::following::{create, is_blocked_by, process_of, step, times, verified};
-use tokio::task::JoinHandle;
+use tasker_tests::following::{create, instance_states, is_blocked_by, step, times, verified};
+use tasker_tests::races::{Code, Running, claim, completion, holder, second_waits, tried};
 use uuid::Uuid;
 
 const SHARED: &str = "{name: shared, version: 1.0.0, steps: [
@@ -27,66 +25,6 @@ const ONE_AFTER_THE_OTHER: &str = "{name: narrow, version: 1.0.0, steps: [
   {name: each, type: map, over: list.items, handler: {callable: t.a}, dependencies: [list], max_parallel: 1}]}";
 const PLAIN: &str = "{name: plain, version: 1.0.0, steps: [
   {name: a, handler: {callable: t.a}, retry: {max_attempts: 1}}, {name: b, handler: {callable: t.a}}]}";
-const SECOND_GOES_ON_WITHIN: Duration = Duration::from_secs(10);
-
-/// The SQLSTATE with which a statement failed.
-type Code = Option<String>;
-
-async fn tried(session: &mut PgConnection, statement: &str) -> Code {
-    let done = session.execute(sqlx::raw_sql(statement)).await;
-    done.err().map(|error| {
-        let code = error
-            .as_database_error()
-            .and_then(sqlx::error::DatabaseError::code);
-        code.map_or_else(|| error.to_string(), std::borrow::Cow::into_owned)
-    })
-}
-
-/// A statement that runs while the test goes on.
-struct Running {
-    process: i32,
-    ends: JoinHandle<Code>,
-}
-
-impl Running {
-    async fn begin(database: &TestDatabase, statement: String) -> anyhow::Result<Self> {
-        let mut session = database.session().await?;
-        let process = process_of(&mut session).await?;
-        let ends = tokio::spawn(async move { tried(&mut session, &statement).await });
-        Ok(Self { process, ends })
-    }
-
-    async fn ended(self) -> anyhow::Result<Code> {
-        Ok(tokio::time::timeout(SECOND_GOES_ON_WITHIN, self.ends).await??)
-    }
-}
-
-/// A session that holds what a statement locked.
-async fn holder(database: &TestDatabase, statement: &str) -> anyhow::Result<(PgConnection, i32)> {
-    let mut session = database.session().await?;
-    let process = process_of(&mut session).await?;
-    session.execute("begin").await?;
-    session.execute(sqlx::raw_sql(statement)).await?;
-    Ok((session, process))
-}
-
-async fn claim(client: &Client, max_steps: u32) -> anyhow::Result<Vec<ClaimedStep>> {
-    let request = ClaimRequest {
-        worker_id: "tester".to_owned(),
-        namespaces: vec!["default".to_owned()],
-        max_steps,
-        lease: Duration::from_mins(1),
-        handlers: None,
-    };
-    Ok(client.claim_steps(&request).await?)
-}
-
-fn completion(step: &ClaimedStep, result: &Value) -> String {
-    format!(
-        "select tasker.complete_step('{}', {}, '{result}')",
-        step.step_uuid, step.attempt
-    )
-}
 
 fn outcomes(steps: &[(&ClaimedStep, Value)]) -> String {
     let outcomes: Vec<Value> = steps
@@ -140,19 +78,6 @@ async fn mapped(database: &TestDatabase, count: usize) -> anyhow::Result<(Uuid, 
     let (task, claimed) = mapped_by(database, "map", count).await?;
     assert_eq!(claimed.len(), count);
     Ok((task, claimed))
-}
-
-/// Runs the first in an open transaction, begins the second, which must wait for it, and commits. Gives the second's SQLSTATE.
-async fn second_waits(
-    database: &TestDatabase,
-    first: &str,
-    second: String,
-) -> anyhow::Result<Code> {
-    let (mut session, process) = holder(database, first).await?;
-    let second = Running::begin(database, second).await?;
-    is_blocked_by(database.pool(), second.process, process).await?;
-    session.execute("commit").await?;
-    second.ended().await
 }
 
 #[tokio::test]
@@ -386,5 +311,33 @@ async fn who_has_an_instance_gets_its_step_from_many_who_want_all() -> anyhow::R
         assert_eq!(caller.ended().await?, None);
     }
     assert_eq!(client.get_task(task).await?.state, "cancelled");
+    verified(client).await
+}
+
+/// Maintenance that cancels the instances of a step waits for whoever finishes one of them; if that lets the step fail once more, it is noted without waiting for maintenance.
+#[tokio::test]
+async fn a_step_that_fails_once_more_while_its_instances_are_cancelled_waits_for_nobody()
+-> anyhow::Result<()> {
+    let database = database().await?;
+    let client = database.client();
+    let (task, claimed) = mapped(&database, 2).await?;
+    database.pool().execute(&*failure(&claimed[0])).await?;
+    let reset = format!("select tasker.reset_step('{}')", claimed[0].step_uuid);
+    database.pool().execute(reset.as_str()).await?;
+    let again = claim(client, 1).await?;
+    let each = step(client, task, "each").await?.step_uuid;
+    let hold = format!("select from tasker.steps where step_uuid = '{each}' for no key update");
+    let (mut holding, process) = holder(&database, &hold).await?;
+    let failing = Running::begin(&database, failure(&again[0])).await?;
+    is_blocked_by(database.pool(), failing.process, process).await?;
+    let job = "select tasker.run_maintenance_job('cancel_instances')";
+    let maintenance = Running::begin(&database, job.to_owned()).await?;
+    is_blocked_by(database.pool(), maintenance.process, failing.process).await?;
+    holding.execute("commit").await?;
+    assert_eq!(failing.ended().await?, None);
+    assert_eq!(maintenance.ended().await?, None);
+    client.run_maintenance(100).await?;
+    let states = instance_states(client, task).await?;
+    assert_eq!(states, ["error", "cancelled"]);
     verified(client).await
 }

@@ -158,7 +158,7 @@ async fn what_was_noted_and_has_left_with_its_partition_is_passed_over() -> anyh
     ];
     for job in jobs {
         sql.run(&format!(
-            "insert into tasker.maintenance_found values ('{job}', '018f0000-0000-7000-8000-000000000000'), ('{job}', '018f0000-0000-7000-8000-000000000001')"
+            "insert into tasker.maintenance_found (job, key) values ('{job}', '018f0000-0000-7000-8000-000000000000'), ('{job}', '018f0000-0000-7000-8000-000000000001')"
         ))
         .await?;
         sql.run(&format!("select tasker.run_maintenance_job('{job}')"))

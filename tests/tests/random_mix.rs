@@ -1,5 +1,8 @@
 //! Eight sessions that create, claim, finish, fail, give back, extend, cancel, repair and rerun as chance has it, inline and deferred: no deadlock, no error that isn't a verdict, and every
 //! invariant at the end.
+//!
+//! A run that fails prints its seed; `TASKER_MODEL_SEED=1 cargo test -p tasker-tests --test random_mix` takes the same chances again, though not in the same order, and `TASKER_MODEL_OPERATIONS` sets
+//! how many turns each session has.
 
 use std::time::{Duration, Instant};
 
@@ -12,12 +15,13 @@ use tasker_client::{
 };
 use tasker_tests::TestDatabase;
 use tasker_tests::following::{create, verified};
+use tasker_tests::model::{Chance, operations, seed};
 use uuid::Uuid;
 
 const SESSIONS: u64 = 8;
 /// So that leases end and retries come due within the test.
 const CLOCK_RUNS_FASTER: f64 = 40.0;
-const TURNS: u32 = 400;
+const TURNS: u64 = 400;
 const WIDE: &str = "{name: wide, version: 1.0.0, steps: [
   {name: a, handler: {callable: t.a}, retry: {max_attempts: 2, backoff: none}},
   {name: b, handler: {callable: t.a}, dependencies: [a]},
@@ -77,18 +81,6 @@ const NAMES: [&str; 6] = [
     "dynamic_deferred",
 ];
 
-/// Numbers that look random and are the same at every run (xorshift).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
-
 /// One of the sessions, with what it has claimed.
 struct Session {
     client: Client,
@@ -111,7 +103,7 @@ impl Session {
             .await?;
         match self.chance.below(14) {
             0 => {
-                let name = NAMES[self.chance.below(NAMES.len() as u64) as usize];
+                let name = NAMES[self.chance.below(NAMES.len())];
                 create(&self.client, "default", name, &json!({})).await?;
             }
             1 | 2 => self.claim().await?,
@@ -151,7 +143,7 @@ impl Session {
         if tasks.is_empty() {
             return Ok(());
         }
-        let task = &tasks[self.chance.below(tasks.len() as u64) as usize];
+        let task = &tasks[self.chance.below(tasks.len())];
         match self.client.cancel_task(task.task_uuid, None).await {
             Err(error) if error.code() == Some("TK010") => Ok(()),
             other => Ok(other.map(drop)?),
@@ -260,7 +252,7 @@ impl Session {
     }
 
     async fn finish(&mut self) -> anyhow::Result<()> {
-        let count = self.chance.below(self.held.len() as u64 + 1) as usize;
+        let count = self.chance.below(self.held.len() + 1);
         let outcomes: Vec<_> = self.held.drain(..count).collect();
         let outcomes = outcomes.iter().map(|step| self.outcome(step)).collect();
         let request = FinishRequest {
@@ -284,7 +276,7 @@ impl Session {
             "cut" => json!({"batch": {"cursors": (0..self.chance.below(6)).collect::<Vec<_>>()}}),
             "route" => {
                 let all = [&[][..], &["left"], &["cut"], &["left", "cut"]];
-                json!({"decision": {"steps": all[self.chance.below(4) as usize]}})
+                json!({"decision": {"steps": all[self.chance.below(4)]}})
             }
             _ => json!({"n": 1}),
         }
@@ -325,7 +317,14 @@ impl Session {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_random_mix_of_eight_sessions_has_no_deadlock_and_keeps_every_invariant()
 -> anyhow::Result<()> {
+    let seed = seed();
     let database = TestDatabase::new().await?;
+    run(&database, seed)
+        .await
+        .with_context(|| format!("TASKER_MODEL_SEED={seed}; {}", database.said_of_deadlocks()))
+}
+
+async fn run(database: &TestDatabase, seed: u64) -> anyhow::Result<()> {
     let client = database.client();
     for template in templates() {
         client
@@ -338,8 +337,9 @@ async fn a_random_mix_of_eight_sessions_has_no_deadlock_and_keeps_every_invarian
         }
     }
     let begun = Instant::now();
+    let turns = operations(TURNS);
     let mut sessions = Vec::new();
-    for seed in 1..=SESSIONS {
+    for number in 1..=SESSIONS {
         // One connection each: the clock is moved for a connection.
         let options = ConnectOptions {
             max_connections: 1,
@@ -347,14 +347,14 @@ async fn a_random_mix_of_eight_sessions_has_no_deadlock_and_keeps_every_invarian
         };
         let mut session = Session {
             client: Client::connect(database.url(), options).await?,
-            worker_id: format!("session-{seed}"),
-            chance: Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            worker_id: format!("session-{number}"),
+            chance: Chance::new(seed.wrapping_add(number)),
             held: Vec::new(),
             begun,
         };
         sessions.push(tokio::spawn(async move {
-            for turn in 0..TURNS {
-                let context = || format!("session {seed}, turn {turn}");
+            for turn in 0..turns {
+                let context = || format!("session {number}, turn {turn}");
                 session.turn().await.with_context(context)?;
             }
             anyhow::Ok(())

@@ -15,7 +15,7 @@ use tasker_rules::verdict::{self, OutcomeStatus, Standing, Verdict};
 
 use super::branches::{self, Violation};
 use super::outcomes::{self, Outcome, Said};
-use super::rows::StepRow;
+use super::rows::{self, Locking, StepRow};
 use super::settle::{self, Settlement};
 use super::{
     Call, Taker, access, answers, claim, claimed, evaluate, events, fail, graphs, names, turns,
@@ -180,8 +180,13 @@ fn judge_all(call: &Call, caller: &Caller, outcomes: Vec<Outcome>) -> Result<Jud
     let graphs = graphs::of_steps(call.session, &steps)?;
     turns::share(&graphs, &steps);
     // The union of the steps and their dependents, in one ordered walk.
-    let locked = settle::lock_with_narrow_dependents(call.session, &graphs, &steps)?;
-    let by_key: HashMap<u128, &StepRow> = locked.iter().map(|row| (row.key, row)).collect();
+    let mut locked = settle::lock_with_narrow_dependents(call.session, &graphs, &steps)?;
+    let seen = not_awaited(call, &steps, &mut locked)?;
+    let by_key: HashMap<u128, &StepRow> = locked
+        .iter()
+        .chain(&seen)
+        .map(|row| (row.key, row))
+        .collect();
 
     let mut judgements = Vec::with_capacity(outcomes.len());
     let mut settlements = Vec::with_capacity(outcomes.len());
@@ -215,6 +220,30 @@ fn judge_all(call: &Call, caller: &Caller, outcomes: Vec<Outcome>) -> Result<Jud
         settlements,
         dependents: locked,
     })
+}
+
+/// The rows of those steps that were not locked, as no outcome of them is awaited.
+fn not_awaited(
+    call: &Call,
+    steps: &[u128],
+    locked: &mut Vec<StepRow>,
+) -> Result<Vec<StepRow>, Error> {
+    let known: HashSet<u128> = locked.iter().map(|row| row.key).collect();
+    let others = steps.iter().copied().filter(|step| !known.contains(step));
+    let others: Vec<u128> = others.collect();
+    if others.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (awaited, seen): (Vec<StepRow>, Vec<StepRow>) =
+        rows::read(call.session, others, Locking::Held)?
+            .into_iter()
+            .partition(StepRow::awaits_outcome);
+    if !awaited.is_empty() {
+        // Claimed since.
+        let awaited = awaited.iter().map(|row| row.key).collect();
+        locked.extend(rows::read(call.session, awaited, Locking::Wait)?);
+    }
+    Ok(seen)
 }
 
 fn standing(said: &Said, row: &StepRow, result: Option<Json>) -> Standing {

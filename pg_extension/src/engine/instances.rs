@@ -374,7 +374,7 @@ fn failed(row: &StepRow, error_type: &str, code: Option<&str>, message: String) 
 
 const NOTE_FAILED: Statement = Statement {
     name: "note_failed_group",
-    text: "insert into {} (job, key) values ('cancel_instances', $1) on conflict do nothing",
+    text: "insert into {} (job, key) values ('cancel_instances', $1)",
     rows: None,
     parameters: &[pg_sys::UUIDOID],
 };

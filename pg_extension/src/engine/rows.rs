@@ -49,8 +49,13 @@ pub(super) enum Locking {
 
 macro_rules! step_rows {
     ($locking:literal) => {
+        step_rows!("pg_catalog.unnest($1) u(step_uuid)", $locking)
+    };
+    ($keys:literal, $locking:literal) => {
         concat!(
-            "select s.* from pg_catalog.unnest($1) u(step_uuid) cross join lateral (
+            "select s.* from ",
+            $keys,
+            " cross join lateral (
                select s.step_uuid, s.template_id, s.state, s.attempt, s.attempts_used, s.remaining_dependencies, s.msg_id, s.worker_id,
                  s.lease_expires_at, s.retry_at, s.result, s.error, s.checkpoint, s.lease_ms, s.paused_at
                from {} s where s.step_uuid = u.step_uuid ",
@@ -65,6 +70,16 @@ const WAITING: Statement = Statement {
     text: step_rows!("for no key update"),
     rows: None,
     parameters: &[pg_sys::UUIDARRAYOID],
+};
+/// Of some steps only if an outcome is awaited of them, or rests: a row that has another state is not locked. `StepRow::awaits_outcome` has the same states.
+const WAITING_FOR_AWAITED: Statement = Statement {
+    name: "lock_awaited_steps",
+    text: step_rows!(
+        "rows from (pg_catalog.unnest($1), pg_catalog.unnest($2)) u(step_uuid, if_awaited)",
+        "and (not u.if_awaited or s.state in ('in_progress', 'enqueued_for_orchestration', 'enqueued_as_error_for_orchestration')) for no key update"
+    ),
+    rows: None,
+    parameters: &[pg_sys::UUIDARRAYOID, pg_sys::BOOLARRAYOID],
 };
 const SKIPPING: Statement = Statement {
     name: "lock_steps_skipping",
@@ -115,6 +130,16 @@ impl StepRow {
                 .is_ok_and(|place| place.step.details.is_waited_for())
     }
 
+    /// Whether an outcome may be accepted of it, or rests in it.
+    pub(super) fn awaits_outcome(&self) -> bool {
+        matches!(
+            self.state,
+            StepState::InProgress
+                | StepState::EnqueuedForOrchestration
+                | StepState::EnqueuedAsErrorForOrchestration
+        )
+    }
+
     /// Its counter when it is ended from outside: a compensation that has ended waits for none any more.
     pub(super) fn remaining_when_ended(&self) -> Result<i32, Error> {
         let is_compensation = self.place()?.undoes.is_some();
@@ -148,6 +173,26 @@ pub(super) fn read(
     let mut rows = Vec::with_capacity(keys.len());
     for (partition, keys) in partitions::group(session, keys, |&key| key)? {
         rows.extend(session.rows(statement, &partition.steps, &[Value::uuids(&keys)], row)?);
+    }
+    Ok(rows)
+}
+
+/// Locks steps, waiting for whoever has them, in the order of their keys; some of them only if they await an outcome.
+pub(super) fn lock(
+    session: &Session,
+    mut keys: Vec<u128>,
+    only_if_awaited: impl Fn(u128) -> bool,
+) -> Result<Vec<StepRow>, Error> {
+    if !keys.iter().any(|&key| only_if_awaited(key)) {
+        return read(session, keys, Locking::Wait);
+    }
+    keys.sort_unstable();
+    keys.dedup();
+    let mut rows = Vec::with_capacity(keys.len());
+    for (partition, keys) in partitions::group(session, keys, |&key| key)? {
+        let if_awaited: Vec<bool> = keys.iter().map(|&key| only_if_awaited(key)).collect();
+        let values = [Value::uuids(&keys), Value::bools(&if_awaited)];
+        rows.extend(session.rows(&WAITING_FOR_AWAITED, &partition.steps, &values, row)?);
     }
     Ok(rows)
 }

@@ -3,7 +3,7 @@
 //! Finishing, claims that meet an ended lease, extensions past the timeout and maintenance all end here.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 use pgrx::pg_sys::TimestampTz;
@@ -16,7 +16,7 @@ use super::changes::{self, Change, ENQUEUED, FINISHED};
 use super::events;
 use super::late::{self, Late};
 use super::messages::{self, Released, Sent};
-use super::rows::{self, Locking, StepRow};
+use super::rows::{self, StepRow};
 use super::tasks::{self, Delta, Deltas};
 use super::{Call, Taker, graphs, letters, waits};
 use crate::compiled::Kept;
@@ -61,7 +61,10 @@ pub(super) fn dependents_of(task: u128, place: Place<'_>) -> impl Iterator<Item 
         .filter_map(move |&number| step_key(task, number))
 }
 
-/// Locks steps and those that wait for them, but for those that are locked late. Instances come first: whoever has one may wait for the step that stands for it.
+/// Locks steps of which outcomes are told and those that wait for them, but for those that are locked late. Instances come first: whoever has one may wait for the step that stands for it.
+///
+/// Steps that others lock late, and instances, are left out if no outcome is awaited of them: whoever lets them go, or makes them anew, has locked all else by then, and would wait for who
+/// tells an outcome of an attempt that is long over.
 pub(super) fn lock_with_narrow_dependents(
     session: &Session,
     graphs: &HashMap<u128, Rc<Kept>>,
@@ -69,6 +72,7 @@ pub(super) fn lock_with_narrow_dependents(
 ) -> Result<Vec<StepRow>, Error> {
     let mut instances = Vec::new();
     let mut wanted = Vec::with_capacity(steps.len());
+    let mut late = HashSet::new();
     for &step in steps {
         let task = task_of(step);
         if let Some(kept) = graphs.get(&task)
@@ -79,6 +83,9 @@ pub(super) fn lock_with_narrow_dependents(
                 continue;
             }
             wanted.push(step);
+            if late::is_late(kept, keys::number_in_task(step)) {
+                late.insert(step);
+            }
             wanted.extend(
                 dependents_of(task, place)
                     .filter(|&key| !late::is_late(kept, keys::number_in_task(key))),
@@ -87,10 +94,10 @@ pub(super) fn lock_with_narrow_dependents(
     }
     let mut locked = Vec::new();
     if !instances.is_empty() {
-        locked = rows::read(session, instances, Locking::Wait)?;
+        locked = rows::lock(session, instances, |_| true)?;
     }
     if !wanted.is_empty() {
-        locked.extend(rows::read(session, wanted, Locking::Wait)?);
+        locked.extend(rows::lock(session, wanted, |key| late.contains(&key))?);
     }
     Ok(locked)
 }

@@ -255,8 +255,7 @@ fn waits(state: TaskState) -> bool {
 
 const NOTE_ENDS: Statement = Statement {
     name: "note_ends_of_children",
-    text: "insert into {} (job, key) select 'settle_parents', c.task_uuid from pg_catalog.unnest($1) u(task_uuid) join tasker.child_tasks c on c.task_uuid = u.task_uuid
-           on conflict do nothing",
+    text: "insert into {} (job, key) select 'settle_parents', c.task_uuid from pg_catalog.unnest($1) u(task_uuid) join tasker.child_tasks c on c.task_uuid = u.task_uuid",
     rows: None,
     parameters: &[pg_sys::UUIDARRAYOID],
 };

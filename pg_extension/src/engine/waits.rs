@@ -64,7 +64,7 @@ const TAKE_DUE: Statement = Statement {
 
 const NOTE_STARTS: Statement = Statement {
     name: "note_starts_of_children",
-    text: "insert into {} (job, key) select 'start_children', u.step_uuid from pg_catalog.unnest($1) u(step_uuid) on conflict do nothing",
+    text: "insert into {} (job, key) select 'start_children', u.step_uuid from pg_catalog.unnest($1) u(step_uuid)",
     rows: None,
     parameters: &[pg_sys::UUIDARRAYOID],
 };
@@ -76,8 +76,7 @@ const NOTE_CANCELLATIONS: Statement = Statement {
            select 'cancel_children', t.task_uuid
            from pg_catalog.unnest($1) u(step_uuid)
            join tasker.child_tasks c on c.parent_step_uuid = u.step_uuid
-           cross join lateral (select t.task_uuid from tasker.tasks t where t.task_uuid = c.task_uuid and t.finished_at is null) t
-           on conflict do nothing",
+           cross join lateral (select t.task_uuid from tasker.tasks t where t.task_uuid = c.task_uuid and t.finished_at is null) t",
     rows: None,
     parameters: &[pg_sys::UUIDARRAYOID],
 };

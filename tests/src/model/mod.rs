@@ -23,7 +23,7 @@ use std::rc::Rc;
 pub use chance::Chance;
 pub use children::Parent;
 pub use rows::Row;
-pub use seeds::{operations, seeds};
+pub use seeds::{operations, seed, seeds};
 pub use templates::{Definition, Kind, Retry, SIGNALS, Template, Until};
 pub use written::{signal_name, written};
 
