@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use serde_json::json;
-use sqlx::{Executor, PgConnection};
+use sqlx::Executor;
 use tasker_client::Definition;
 use tasker_tests::TestDatabase;
-use tasker_tests::following::{create, is_blocked_by, process_of, step, verified};
+use tasker_tests::following::{create, step, verified};
+use tasker_tests::races::{second_waits, tried};
 use uuid::Uuid;
 
-const SECOND_GOES_ON_WITHIN: Duration = Duration::from_secs(20);
 const PAIR: &str = "{name: pair, version: 1.0.0, lifecycle: {on_failure: block}, steps: [
     {name: a, handler: {callable: t.a}}, {name: b, handler: {callable: t.a}}, {name: c, handler: {callable: t.a}, dependencies: [a, b]}]}";
 const TASKS: usize = 30;
+const ENDS_WITHIN: Duration = Duration::from_mins(1);
 
 /// A task whose steps `a` and `b` have failed for good, and its dead letter.
 struct Failed {
@@ -59,36 +60,6 @@ fn reset(step: Uuid) -> String {
 
 fn resolve(dead_letter: Uuid, resolution: &str) -> String {
     format!("select from tasker.resolve_dead_letter('{dead_letter}', '{resolution}', 'seen')")
-}
-
-/// Runs a statement and gives the SQLSTATE of its failure.
-async fn tried(session: &mut PgConnection, statement: &str) -> Option<String> {
-    let done = session.execute(sqlx::raw_sql(statement)).await;
-    done.err().map(|error| {
-        let code = error
-            .as_database_error()
-            .and_then(sqlx::error::DatabaseError::code);
-        code.map_or_else(|| error.to_string(), std::borrow::Cow::into_owned)
-    })
-}
-
-/// Runs the first statement in an open transaction, begins the second in another session, which must wait for it, and commits. Gives the second's SQLSTATE when it fails.
-async fn second_waits(
-    database: &TestDatabase,
-    first_statement: &str,
-    second_statement: String,
-) -> anyhow::Result<Option<String>> {
-    let (mut first, mut second) = (database.session().await?, database.session().await?);
-    let processes = (
-        process_of(&mut second).await?,
-        process_of(&mut first).await?,
-    );
-    first.execute("begin").await?;
-    first.execute(sqlx::raw_sql(first_statement)).await?;
-    let waiting = tokio::spawn(async move { tried(&mut second, &second_statement).await });
-    is_blocked_by(database.pool(), processes.0, processes.1).await?;
-    first.execute("commit").await?;
-    Ok(tokio::time::timeout(SECOND_GOES_ON_WITHIN, waiting).await??)
 }
 
 async fn state_and_resolution(
@@ -208,7 +179,7 @@ async fn many_repairs_and_resolutions_at_once_never_wait_in_a_circle() -> anyhow
         }));
     }
     for session in sessions {
-        let codes = tokio::time::timeout(SECOND_GOES_ON_WITHIN * 3, session).await??;
+        let codes = tokio::time::timeout(ENDS_WITHIN, session).await??;
         assert!(codes.iter().all(|code| code == "TK010"), "{codes:?}");
     }
     let open: i64 =

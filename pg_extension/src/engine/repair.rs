@@ -181,7 +181,14 @@ fn lock(call: &Call, key: u128, event: StepEvent) -> Result<Vec<StepRow>, Error>
     {
         wanted.extend(settle::dependents_of(task_of(key), place));
     }
-    rows::read(call.session, wanted, Locking::Wait)
+    let (late, narrow): (Vec<u128>, Vec<u128>) = wanted
+        .into_iter()
+        .partition(|&step| late::is_late(kept, keys::number_in_task(step)));
+    let mut locked = rows::read(call.session, narrow, Locking::Wait)?;
+    if !late.is_empty() {
+        locked.extend(rows::read(call.session, late, Locking::Wait)?);
+    }
+    Ok(locked)
 }
 
 /// Lets a step be tried again; with one that stands for instances, those that failed or were cancelled, and with an instance the step that stands for it, if it failed of it.

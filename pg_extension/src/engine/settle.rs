@@ -61,16 +61,17 @@ pub(super) fn dependents_of(task: u128, place: Place<'_>) -> impl Iterator<Item 
         .filter_map(move |&number| step_key(task, number))
 }
 
-/// Locks steps of which outcomes are told and those that wait for them, but for those that are locked late. Instances come first: whoever has one may wait for the step that stands for it.
+/// Locks steps of which outcomes are told and those that wait for them, but for those that are locked late. What was made while the task ran, instances and compensations, comes first: whoever
+/// has an instance may wait for the step that stands for it.
 ///
-/// Steps that others lock late, and instances, are left out if no outcome is awaited of them: whoever lets them go, or makes them anew, has locked all else by then, and would wait for who
+/// Steps that others lock late, and what was made, are left out if no outcome is awaited of them: whoever lets them go, or makes them anew, has locked all else by then, and would wait for who
 /// tells an outcome of an attempt that is long over.
 pub(super) fn lock_with_narrow_dependents(
     session: &Session,
     graphs: &HashMap<u128, Rc<Kept>>,
     steps: &[u128],
 ) -> Result<Vec<StepRow>, Error> {
-    let mut instances = Vec::new();
+    let mut made = Vec::new();
     let mut wanted = Vec::with_capacity(steps.len());
     let mut late = HashSet::new();
     for &step in steps {
@@ -78,8 +79,8 @@ pub(super) fn lock_with_narrow_dependents(
         if let Some(kept) = graphs.get(&task)
             && let Ok(place) = kept.place(keys::number_in_task(step))
         {
-            if place.instance.is_some() {
-                instances.push(step);
+            if !place.is_of_template() {
+                made.push(step);
                 continue;
             }
             wanted.push(step);
@@ -93,8 +94,8 @@ pub(super) fn lock_with_narrow_dependents(
         }
     }
     let mut locked = Vec::new();
-    if !instances.is_empty() {
-        locked = rows::lock(session, instances, |_| true)?;
+    if !made.is_empty() {
+        locked = rows::lock(session, made, |_| true)?;
     }
     if !wanted.is_empty() {
         locked.extend(rows::lock(session, wanted, |key| late.contains(&key))?);

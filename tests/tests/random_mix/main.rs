@@ -1,5 +1,5 @@
-//! Eight sessions that create, claim, finish, fail, give back, extend, cancel, pause, signal, repair and rerun as chance has it, alone and in bulk, inline and deferred, and tell outcomes of
-//! attempts long over: no deadlock, no error that isn't a verdict, and every invariant at the end.
+//! Eight sessions that create, claim, finish, fail, give back, extend, cancel, pause, signal, repair and rerun as chance has it, alone and in bulk, inline and deferred, and tell again of
+//! attempts that are over: no deadlock, no error that isn't a verdict, and every invariant at the end.
 //!
 //! A run that fails prints its seed; `TASKER_MODEL_SEED=1 cargo test -p tasker-tests --test random_mix` takes the same chances again, though not in the same order, and `TASKER_MODEL_OPERATIONS` sets
 //! how many turns each session has.
@@ -7,7 +7,6 @@
 mod session;
 mod templates;
 
-use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anyhow::Context;
@@ -46,11 +45,10 @@ async fn run(database: &TestDatabase, seed: u64) -> anyhow::Result<()> {
         }
     }
     let begun = Instant::now();
-    let past = Arc::new(Mutex::new(Vec::new()));
     let turns = operations(TURNS);
     let mut sessions = Vec::new();
     for number in 1..=SESSIONS {
-        let mut session = Session::new(database, seed, number, begun, Arc::clone(&past)).await?;
+        let mut session = Session::new(database, seed, number, begun).await?;
         sessions.push(tokio::spawn(async move {
             for turn in 0..turns {
                 let context = || format!("session {number}, turn {turn}");

@@ -1,6 +1,5 @@
 //! One of the sessions of the mix, and what it does in a turn.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -23,16 +22,13 @@ const CLOCK_RUNS_FASTER: f64 = 40.0;
 /// Of what is refused, because it doesn't fit what it finds: no such step, the state it is in, cancelled, no result of a step, what a decision has not chosen.
 const REFUSALS: [&str; 5] = ["TK002", "TK004", "TK010", "TK012", "TK021"];
 
-/// Steps that anybody has claimed.
-pub(crate) type Past = Arc<Mutex<Vec<ClaimedStep>>>;
-
-/// One of the sessions, with what it has claimed.
+/// One of the sessions, with what it has claimed: what it holds, as far as it knows, and all that it ever held.
 pub(crate) struct Session {
     client: Client,
     worker_id: String,
     chance: Chance,
     held: Vec<ClaimedStep>,
-    past: Past,
+    past: Vec<ClaimedStep>,
     begun: Instant,
 }
 
@@ -42,7 +38,6 @@ impl Session {
         seed: u64,
         number: u64,
         begun: Instant,
-        past: Past,
     ) -> anyhow::Result<Self> {
         // One connection each: the clock is moved for a connection.
         let options = ConnectOptions {
@@ -54,7 +49,7 @@ impl Session {
             worker_id: format!("session-{number}"),
             chance: Chance::new(seed.wrapping_add(number)),
             held: Vec::new(),
-            past,
+            past: Vec::new(),
             begun,
         })
     }
@@ -104,29 +99,21 @@ impl Session {
     }
 
     fn take(&mut self, claimed: Vec<ClaimedStep>) {
-        self.past().extend(claimed.iter().cloned());
+        self.past.extend(claimed.iter().cloned());
         self.held.extend(claimed);
     }
 
-    fn past(&self) -> MutexGuard<'_, Vec<ClaimedStep>> {
-        self.past.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Now and then steps that somebody has, or had once.
-    fn of_anybody(&mut self) -> Vec<ClaimedStep> {
-        if !self.chance.once_in(3) {
+    /// Now and then steps that it has told of before, or lost.
+    fn told_again(&mut self) -> Vec<ClaimedStep> {
+        if self.past.is_empty() || !self.chance.once_in(3) {
             return Vec::new();
         }
-        let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         (0..4)
-            .filter_map(|_| {
-                let place = self.chance.below(past.len().max(1));
-                past.get(place).cloned()
-            })
+            .map(|_| self.past[self.chance.below(self.past.len())].clone())
             .collect()
     }
 
-    /// A task, for a quarter of all turns that want one.
+    /// A task, for a third of all turns that want one.
     async fn a_task(&mut self, condition: &str) -> anyhow::Result<Option<Uuid>> {
         if !self.chance.once_in(3) {
             return Ok(None);
@@ -279,11 +266,11 @@ impl Session {
 
     async fn extend(&mut self) -> anyhow::Result<()> {
         let lease = self.lease();
-        let others = self.of_anybody();
+        let again = self.told_again();
         let held: Vec<_> = self
             .held
             .iter()
-            .chain(&others)
+            .chain(&again)
             .map(|step| HeldStep {
                 step_uuid: step.step_uuid,
                 attempt: step.attempt,
@@ -300,7 +287,7 @@ impl Session {
     async fn finish(&mut self) -> anyhow::Result<()> {
         let count = self.chance.below(self.held.len() + 1);
         let mut outcomes: Vec<_> = self.held.drain(..count).collect();
-        outcomes.extend(self.of_anybody());
+        outcomes.extend(self.told_again());
         let outcomes = outcomes.iter().map(|step| self.outcome(step)).collect();
         let request = FinishRequest {
             worker_id: self.worker_id.clone(),

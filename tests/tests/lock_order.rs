@@ -1,0 +1,130 @@
+//! Calls that lock several steps take them in one order, whatever the steps are: repairs, jobs in bulk and finishes of steps that share dependents or are undone.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+use sqlx::Executor;
+use tasker_client::{BulkAction, BulkFilter, ClaimedStep, Client, Definition};
+use tasker_tests::TestDatabase;
+use tasker_tests::following::{create, is_blocked_by, step, verified};
+use tasker_tests::races::{Running, claim, completion, holder};
+use uuid::Uuid;
+
+/// A join of more is locked late.
+const BRANCHES: usize = 18;
+
+const TRIP: &str = "{name: trip, version: 1.0.0, steps: [
+  {name: hotel, handler: {callable: t.a}, compensate: {callable: t.undo}},
+  {name: pay, handler: {callable: t.a}, retry: {max_attempts: 1}}]}";
+
+/// All branches come together in a wide join; two of them in a narrow one as well, which comes after it.
+fn joined() -> String {
+    let mut steps = String::new();
+    let mut names = Vec::new();
+    for number in 0..BRANCHES {
+        let _ = write!(steps, "{{name: s{number}, handler: {{callable: t.a}}}}, ");
+        names.push(format!("s{number}"));
+    }
+    format!(
+        "{{name: joined, version: 1.0.0, steps: [{steps}{{name: wide, handler: {{callable: t.a}}, dependencies: [{}]}}, \
+          {{name: narrow, handler: {{callable: t.a}}, dependencies: [s0, s1]}}]}}",
+        names.join(", ")
+    )
+}
+
+async fn database(template: &str) -> anyhow::Result<TestDatabase> {
+    let database = TestDatabase::new().await?;
+    database
+        .client()
+        .register_template(Definition::Yaml(template), None)
+        .await?;
+    Ok(database)
+}
+
+fn locked(step: Uuid) -> String {
+    format!("select from tasker.steps where step_uuid = '{step}' for no key update")
+}
+
+fn named<'a>(claimed: &'a [ClaimedStep], name: &str) -> anyhow::Result<&'a ClaimedStep> {
+    let found = claimed.iter().find(|step| step.step_name == name);
+    found.ok_or_else(|| anyhow::anyhow!("{name} was not claimed"))
+}
+
+/// Both want the narrow join and the wide one, which has the smaller key and is locked after it by everybody.
+#[tokio::test]
+async fn a_repair_and_a_finish_take_wide_joins_after_narrow_ones() -> anyhow::Result<()> {
+    let database = database(&joined()).await?;
+    let client = database.client();
+    let task = create(client, "default", "joined", &json!({})).await?;
+    let claimed = claim(client, 100).await?;
+    let narrow = step(client, task, "narrow").await?.step_uuid;
+    assert!(step(client, task, "wide").await?.step_uuid < narrow);
+    let (mut holding, process) = holder(&database, &locked(narrow)).await?;
+    let finish = completion(named(&claimed, "s1")?, &json!(1));
+    let finishing = Running::begin(&database, finish).await?;
+    is_blocked_by(database.pool(), finishing.process, process).await?;
+    let repair = format!(
+        "select tasker.complete_step_manually('{}', '1')",
+        named(&claimed, "s0")?.step_uuid
+    );
+    let repairing = Running::begin(&database, repair).await?;
+    is_blocked_by(database.pool(), repairing.process, finishing.process).await?;
+    holding.execute("commit").await?;
+    assert_eq!(finishing.ended().await?, None);
+    assert_eq!(repairing.ended().await?, None);
+    let narrow = step(client, task, "narrow").await?;
+    assert_eq!(narrow.state, "enqueued");
+    verified(client).await
+}
+
+async fn fail(client: &Client, step: &ClaimedStep) -> anyhow::Result<()> {
+    let fail = format!(
+        "select tasker.fail_step('{}', {}, '{{\"message\": \"no\"}}', false)",
+        step.step_uuid, step.attempt
+    );
+    client.pool().execute(fail.as_str()).await?;
+    Ok(())
+}
+
+/// The job wants all steps of both tasks; the worker has a step of the first and a compensation of the second.
+#[tokio::test]
+async fn compensations_are_taken_before_the_steps_of_templates() -> anyhow::Result<()> {
+    let database = database(TRIP).await?;
+    let client = database.client();
+    let first = create(client, "default", "trip", &json!({})).await?;
+    let of_first = claim(client, 2).await?;
+    create(client, "default", "trip", &json!({})).await?;
+    let of_second = claim(client, 2).await?;
+    let hotel = completion(named(&of_second, "hotel")?, &json!(1));
+    database.pool().execute(hotel.as_str()).await?;
+    fail(client, named(&of_second, "pay")?).await?;
+    let undo = claim(client, 1).await?.remove(0);
+    let filter = BulkFilter {
+        template_name: Some("trip".to_owned()),
+        ..BulkFilter::default()
+    };
+    client
+        .apply_to_tasks(&filter, BulkAction::Pause, false, None)
+        .await?;
+
+    let hotel = step(client, first, "hotel").await?.step_uuid;
+    let (mut holding, process) = holder(&database, &locked(hotel)).await?;
+    let job = "select tasker.run_maintenance_job('bulk_jobs')".to_owned();
+    let pausing = Running::begin(&database, job).await?;
+    is_blocked_by(database.pool(), pausing.process, process).await?;
+    let outcomes: Vec<Value> = [named(&of_first, "pay")?, &undo]
+        .iter()
+        .map(|step| json!({"step_uuid": step.step_uuid, "attempt": step.attempt, "status": "complete", "result": 1}))
+        .collect();
+    let finish = format!(
+        "select tasker.finish_steps('tester', '{}')",
+        json!(outcomes)
+    );
+    let finishing = Running::begin(&database, finish).await?;
+    is_blocked_by(database.pool(), finishing.process, pausing.process).await?;
+    holding.execute("commit").await?;
+    assert_eq!(pausing.ended().await?, None);
+    assert_eq!(finishing.ended().await?, None);
+    assert_eq!(step(client, first, "pay").await?.state, "complete");
+    verified(client).await
+}
