@@ -95,9 +95,9 @@ begin
     select h.step_uuid
     from (select distinct h.step_uuid from unnest(v_held) h where tasker._may(tasker._checked_namespace(h.step_uuid), 'work')) h
     cross join lateral (select s.template_id from tasker.steps s where s.step_uuid = h.step_uuid) s
-    -- What was made while the task ran comes first: whoever has an instance may wait for the step that stands for it.
+    -- What was made while the task ran comes first: whoever has an instance may wait for the step that stands for it. What others lock late comes last.
     cross join lateral (select x.steps_count from tasker.templates x where x.template_id = s.template_id) x
-    order by tasker._number_of(h.step_uuid) <= x.steps_count, h.step_uuid
+    order by tasker._number_of(h.step_uuid) <= x.steps_count, tasker._is_late(s.template_id, tasker._number_of(h.step_uuid)), h.step_uuid
   ) h
   cross join lateral (select s.step_uuid from tasker.steps s where s.step_uuid = h.step_uuid and s.state = 'in_progress' for no key update) s;
 

@@ -1,4 +1,4 @@
--- Cancelling a task. Lock order: its steps in key order, then the task; when steps have come in between, all locks are given back and it begins again.
+-- Cancelling a task. Lock order: its steps, then the task (sql/README.md); when steps have come in between, all locks are given back and it begins again.
 
 create function tasker._lock_tasks_and_steps(p_task_uuids uuid[], out is_whole boolean, out busy_step_uuid uuid)
 language plpgsql volatile parallel unsafe set search_path = pg_catalog, pg_temp as $function$
@@ -13,6 +13,15 @@ declare
     cross join lateral (select t.task_uuid, t.template_id from tasker.tasks t where t.task_uuid = u.task_uuid) t
     cross join lateral (select x.steps_count from tasker.templates x where x.template_id = t.template_id and tasker._is_dynamic(t.template_id)) x
     order by t.task_uuid);
+  -- Those of the template that everybody locks after its others.
+  v_late uuid[] := array(
+    select l.step_uuid
+    from unnest(p_task_uuids) u(task_uuid)
+    cross join lateral (select t.template_id from tasker.tasks t where t.task_uuid = u.task_uuid) t
+    cross join lateral unnest(tasker._late_steps(t.template_id)) n(number)
+    cross join lateral (select tasker._step_uuid(u.task_uuid, n.number) as step_uuid) l
+    order by l.step_uuid);
+  v_count bigint;
 begin
   if cardinality(v_last) > 0 then
     -- Instances at work come first: whoever has one may wait for the step that stands for it.
@@ -34,10 +43,14 @@ begin
   ) u
   cross join lateral (
     select s.step_uuid from tasker.steps s
-    where s.step_uuid > u.task_uuid and s.step_uuid <= u.last
+    where s.step_uuid > u.task_uuid and s.step_uuid <= u.last and (v_late = '{}' or not tasker._is_late(s.template_id, tasker._number_of(s.step_uuid)))
     order by s.step_uuid
     for no key update
   ) s;
+  select count(*) into v_count
+  from unnest(v_late) l(step_uuid)
+  cross join lateral (select s.step_uuid from tasker.steps s where s.step_uuid = l.step_uuid for no key update) s;
+  v_before := v_before + v_count;
   if cardinality(v_last) > 0 then
     -- No more are let go while the steps that stand for them are locked. One that was in between may be had by someone who waits for these.
     select count(*) into v_others

@@ -2066,6 +2066,13 @@ CREATE OR REPLACE FUNCTION tasker._is_in_sql_step()
 AS 'MODULE_PATHNAME', $function$_is_in_sql_step_wrapper$function$;
 revoke all on function tasker._is_in_sql_step() from public;
 
+CREATE OR REPLACE FUNCTION tasker._is_late(template_id integer, number integer)
+ RETURNS boolean
+ LANGUAGE c
+ STABLE STRICT
+AS 'MODULE_PATHNAME', $function$_is_late_wrapper$function$;
+revoke all on function tasker._is_late(integer,integer) from public;
+
 CREATE OR REPLACE FUNCTION tasker._is_limited()
  RETURNS boolean
  LANGUAGE c
@@ -2173,6 +2180,13 @@ AS $function$
 $function$;
 comment on function tasker._last_drawn_seq() is 'The last number that was drawn for a history row; on a standby it may be up to 32 too high.';
 revoke all on function tasker._last_drawn_seq() from public;
+
+CREATE OR REPLACE FUNCTION tasker._late_steps(template_id integer)
+ RETURNS integer[]
+ LANGUAGE c
+ STABLE STRICT
+AS 'MODULE_PATHNAME', $function$_late_steps_wrapper$function$;
+revoke all on function tasker._late_steps(integer) from public;
 
 CREATE OR REPLACE FUNCTION tasker._left_over_instances(p_task_uuid uuid, p_template_id integer)
  RETURNS TABLE(step_uuid uuid)
@@ -2346,6 +2360,15 @@ declare
     cross join lateral (select t.task_uuid, t.template_id from tasker.tasks t where t.task_uuid = u.task_uuid) t
     cross join lateral (select x.steps_count from tasker.templates x where x.template_id = t.template_id and tasker._is_dynamic(t.template_id)) x
     order by t.task_uuid);
+  -- Those of the template that everybody locks after its others.
+  v_late uuid[] := array(
+    select l.step_uuid
+    from unnest(p_task_uuids) u(task_uuid)
+    cross join lateral (select t.template_id from tasker.tasks t where t.task_uuid = u.task_uuid) t
+    cross join lateral unnest(tasker._late_steps(t.template_id)) n(number)
+    cross join lateral (select tasker._step_uuid(u.task_uuid, n.number) as step_uuid) l
+    order by l.step_uuid);
+  v_count bigint;
 begin
   if cardinality(v_last) > 0 then
     -- Instances at work come first: whoever has one may wait for the step that stands for it.
@@ -2367,10 +2390,14 @@ begin
   ) u
   cross join lateral (
     select s.step_uuid from tasker.steps s
-    where s.step_uuid > u.task_uuid and s.step_uuid <= u.last
+    where s.step_uuid > u.task_uuid and s.step_uuid <= u.last and (v_late = '{}' or not tasker._is_late(s.template_id, tasker._number_of(s.step_uuid)))
     order by s.step_uuid
     for no key update
   ) s;
+  select count(*) into v_count
+  from unnest(v_late) l(step_uuid)
+  cross join lateral (select s.step_uuid from tasker.steps s where s.step_uuid = l.step_uuid for no key update) s;
+  v_before := v_before + v_count;
   if cardinality(v_last) > 0 then
     -- No more are let go while the steps that stand for them are locked. One that was in between may be had by someone who waits for these.
     select count(*) into v_others
@@ -5792,9 +5819,9 @@ begin
     select h.step_uuid
     from (select distinct h.step_uuid from unnest(v_held) h where tasker._may(tasker._checked_namespace(h.step_uuid), 'work')) h
     cross join lateral (select s.template_id from tasker.steps s where s.step_uuid = h.step_uuid) s
-    -- What was made while the task ran comes first: whoever has an instance may wait for the step that stands for it.
+    -- What was made while the task ran comes first: whoever has an instance may wait for the step that stands for it. What others lock late comes last.
     cross join lateral (select x.steps_count from tasker.templates x where x.template_id = s.template_id) x
-    order by tasker._number_of(h.step_uuid) <= x.steps_count, h.step_uuid
+    order by tasker._number_of(h.step_uuid) <= x.steps_count, tasker._is_late(s.template_id, tasker._number_of(h.step_uuid)), h.step_uuid
   ) h
   cross join lateral (select s.step_uuid from tasker.steps s where s.step_uuid = h.step_uuid and s.state = 'in_progress' for no key update) s;
 

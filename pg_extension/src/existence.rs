@@ -42,6 +42,20 @@ fn _many_steps(template_id: i32) -> Result<Vec<i32>, ErrorReport> {
     Ok(many.map(|&number| number as i32).collect())
 }
 
+/// Whether a number within a task stands for a step that is locked after all others.
+#[pg_extern(stable, parallel_unsafe)]
+fn _is_late(template_id: i32, number: i32) -> Result<bool, ErrorReport> {
+    Ok(compiled::template(template_id)?.is_late(number))
+}
+
+/// The numbers of a template's steps that are locked after all others.
+#[pg_extern(stable, parallel_unsafe)]
+fn _late_steps(template_id: i32) -> Result<Vec<i32>, ErrorReport> {
+    let kept = compiled::template(template_id)?;
+    let numbers = kept.template.steps.iter().map(|step| step.number as i32);
+    Ok(numbers.filter(|&number| kept.is_late(number)).collect())
+}
+
 /// The number within a task of an instance, from 1, of a step; null beyond what numbers can tell.
 #[pg_extern(stable, parallel_unsafe)]
 fn _instance_number(

@@ -7,7 +7,7 @@ use sqlx::Executor;
 use tasker_client::{BulkAction, BulkFilter, ClaimedStep, Client, Definition};
 use tasker_tests::TestDatabase;
 use tasker_tests::following::{create, is_blocked_by, step, verified};
-use tasker_tests::races::{Running, claim, completion, holder};
+use tasker_tests::races::{Code, Running, claim, completion, holder};
 use uuid::Uuid;
 
 /// A join of more is locked late.
@@ -45,6 +45,17 @@ fn locked(step: Uuid) -> String {
     format!("select from tasker.steps where step_uuid = '{step}' for no key update")
 }
 
+fn finish(steps: &[&ClaimedStep]) -> String {
+    let outcomes: Vec<Value> = steps
+        .iter()
+        .map(|step| json!({"step_uuid": step.step_uuid, "attempt": step.attempt, "status": "complete", "result": 1}))
+        .collect();
+    format!(
+        "select tasker.finish_steps('tester', '{}')",
+        json!(outcomes)
+    )
+}
+
 fn named<'a>(claimed: &'a [ClaimedStep], name: &str) -> anyhow::Result<&'a ClaimedStep> {
     let found = claimed.iter().find(|step| step.step_name == name);
     found.ok_or_else(|| anyhow::anyhow!("{name} was not claimed"))
@@ -75,6 +86,84 @@ async fn a_repair_and_a_finish_take_wide_joins_after_narrow_ones() -> anyhow::Re
     let narrow = step(client, task, "narrow").await?;
     assert_eq!(narrow.state, "enqueued");
     verified(client).await
+}
+
+/// A task whose two joins are claimed, and its steps.
+async fn with_claimed_joins(database: &TestDatabase) -> anyhow::Result<(Uuid, Vec<ClaimedStep>)> {
+    let client = database.client();
+    let task = create(client, "default", "joined", &json!({})).await?;
+    for step in claim(client, 100).await? {
+        let completed = completion(&step, &json!(1));
+        database.pool().execute(completed.as_str()).await?;
+    }
+    let joins = claim(client, 100).await?;
+    assert_eq!(joins.len(), 2);
+    Ok((task, joins))
+}
+
+/// Others that want both joins of a task, and how they end when both have been finished.
+async fn others(database: &TestDatabase, task: Uuid) -> anyhow::Result<[(String, Code); 3]> {
+    let client = database.client();
+    let s0 = step(client, task, "s0").await?.step_uuid;
+    let mut held = Vec::new();
+    for name in ["narrow", "wide"] {
+        let step_uuid = step(client, task, name).await?.step_uuid;
+        held.push(json!({"step_uuid": step_uuid, "attempt": 1}));
+    }
+    let refused = Some("TK010".to_owned());
+    Ok([
+        (
+            format!("select tasker.complete_step_manually('{s0}', '1')"),
+            refused.clone(),
+        ),
+        (format!("select tasker.cancel_task('{task}')"), refused),
+        (
+            format!("select tasker.extend_leases('tester', '{}')", json!(held)),
+            None,
+        ),
+    ])
+}
+
+/// Whoever comes first, and whatever the other one wants of the joins.
+#[tokio::test]
+async fn who_finishes_both_joins_and_who_wants_both_take_the_wide_one_last() -> anyhow::Result<()> {
+    for (number, finishes_first) in (0..3).flat_map(|number| [(number, true), (number, false)]) {
+        let database = database(&joined()).await?;
+        let client = database.client();
+        let (task, joins) = with_claimed_joins(&database).await?;
+        let narrow = step(client, task, "narrow").await?.step_uuid;
+        let (other, expected) = others(&database, task).await?[number].clone();
+        let finish = finish(&[named(&joins, "narrow")?, named(&joins, "wide")?]);
+        let (mut holding, process) = holder(&database, &locked(narrow)).await?;
+        let both = if finishes_first {
+            [finish, other]
+        } else {
+            [other, finish]
+        };
+        let [first, second] = both;
+        let first = Running::begin(&database, first).await?;
+        is_blocked_by(database.pool(), first.process, process).await?;
+        let second = Running::begin(&database, second).await?;
+        is_blocked_by(database.pool(), second.process, first.process).await?;
+        holding.execute("commit").await?;
+        let [finished, other] = {
+            let codes = [first.ended().await?, second.ended().await?];
+            let [first, second] = codes;
+            if finishes_first {
+                [first, second]
+            } else {
+                [second, first]
+            }
+        };
+        assert_eq!(finished, None);
+        if finishes_first {
+            assert_eq!(other, expected, "{number}");
+        } else {
+            assert_ne!(other.as_deref(), Some("40P01"), "{number}");
+        }
+        verified(client).await?;
+    }
+    Ok(())
 }
 
 async fn fail(client: &Client, step: &ClaimedStep) -> anyhow::Result<()> {
@@ -112,14 +201,7 @@ async fn compensations_are_taken_before_the_steps_of_templates() -> anyhow::Resu
     let job = "select tasker.run_maintenance_job('bulk_jobs')".to_owned();
     let pausing = Running::begin(&database, job).await?;
     is_blocked_by(database.pool(), pausing.process, process).await?;
-    let outcomes: Vec<Value> = [named(&of_first, "pay")?, &undo]
-        .iter()
-        .map(|step| json!({"step_uuid": step.step_uuid, "attempt": step.attempt, "status": "complete", "result": 1}))
-        .collect();
-    let finish = format!(
-        "select tasker.finish_steps('tester', '{}')",
-        json!(outcomes)
-    );
+    let finish = finish(&[named(&of_first, "pay")?, &undo]);
     let finishing = Running::begin(&database, finish).await?;
     is_blocked_by(database.pool(), finishing.process, pausing.process).await?;
     holding.execute("commit").await?;

@@ -185,7 +185,9 @@ fn lock(call: &Call, key: u128, event: StepEvent) -> Result<Vec<StepRow>, Error>
         .into_iter()
         .partition(|&step| late::is_late(kept, keys::number_in_task(step)));
     let mut locked = rows::read(call.session, narrow, Locking::Wait)?;
-    if !late.is_empty() {
+    let is_refused = |row: &StepRow| row.key == key && row.state.next(event).is_none();
+    // Who finishes one that runs has it before those that are locked late: none runs while this step can be repaired.
+    if !late.is_empty() && !locked.iter().any(is_refused) {
         locked.extend(rows::read(call.session, late, Locking::Wait)?);
     }
     Ok(locked)

@@ -177,21 +177,37 @@ pub(super) fn read(
     Ok(rows)
 }
 
-/// Locks steps, waiting for whoever has them, in the order of their keys; some of them only if they await an outcome.
+/// Locks steps, waiting for whoever has them, in the order of their keys: some, then others only if they await an outcome.
 pub(super) fn lock(
     session: &Session,
     mut keys: Vec<u128>,
-    only_if_awaited: impl Fn(u128) -> bool,
+    mut awaited: Vec<u128>,
 ) -> Result<Vec<StepRow>, Error> {
-    if !keys.iter().any(|&key| only_if_awaited(key)) {
+    if awaited.is_empty() {
         return read(session, keys, Locking::Wait);
     }
-    keys.sort_unstable();
-    keys.dedup();
-    let mut rows = Vec::with_capacity(keys.len());
-    for (partition, keys) in partitions::group(session, keys, |&key| key)? {
-        let if_awaited: Vec<bool> = keys.iter().map(|&key| only_if_awaited(key)).collect();
-        let values = [Value::uuids(&keys), Value::bools(&if_awaited)];
+    for keys in [&mut keys, &mut awaited] {
+        keys.sort_unstable();
+        keys.dedup();
+    }
+    let mut parts: Vec<_> = partitions::group(session, keys, |&key| key)?
+        .into_iter()
+        .map(|(partition, keys)| (partition, keys, Vec::new()))
+        .collect();
+    for (partition, awaited) in partitions::group(session, awaited, |&key| key)? {
+        match &mut parts[..] {
+            // All of them lie in one partition: one statement locks them, in this order.
+            [(only, _, also)] if Rc::ptr_eq(only, &partition) && also.is_empty() => *also = awaited,
+            _ => parts.push((partition, Vec::new(), awaited)),
+        }
+    }
+    let mut rows = Vec::new();
+    for (partition, keys, awaited) in parts {
+        let only_if_awaited: Vec<bool> = std::iter::repeat_n(false, keys.len())
+            .chain(std::iter::repeat_n(true, awaited.len()))
+            .collect();
+        let all: Vec<u128> = keys.into_iter().chain(awaited).collect();
+        let values = [Value::uuids(&all), Value::bools(&only_if_awaited)];
         rows.extend(session.rows(&WAITING_FOR_AWAITED, &partition.steps, &values, row)?);
     }
     Ok(rows)

@@ -3,7 +3,7 @@
 //! Finishing, claims that meet an ended lease, extensions past the timeout and maintenance all end here.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use pgrx::pg_sys::TimestampTz;
@@ -62,7 +62,7 @@ pub(super) fn dependents_of(task: u128, place: Place<'_>) -> impl Iterator<Item 
 }
 
 /// Locks steps of which outcomes are told and those that wait for them, but for those that are locked late. What was made while the task ran, instances and compensations, comes first: whoever
-/// has an instance may wait for the step that stands for it.
+/// has an instance may wait for the step that stands for it. Steps that others lock late come last.
 ///
 /// Steps that others lock late, and what was made, are left out if no outcome is awaited of them: whoever lets them go, or makes them anew, has locked all else by then, and would wait for who
 /// tells an outcome of an attempt that is long over.
@@ -71,9 +71,8 @@ pub(super) fn lock_with_narrow_dependents(
     graphs: &HashMap<u128, Rc<Kept>>,
     steps: &[u128],
 ) -> Result<Vec<StepRow>, Error> {
-    let mut made = Vec::new();
+    let (mut made, mut late) = (Vec::new(), Vec::new());
     let mut wanted = Vec::with_capacity(steps.len());
-    let mut late = HashSet::new();
     for &step in steps {
         let task = task_of(step);
         if let Some(kept) = graphs.get(&task)
@@ -83,9 +82,10 @@ pub(super) fn lock_with_narrow_dependents(
                 made.push(step);
                 continue;
             }
-            wanted.push(step);
             if late::is_late(kept, keys::number_in_task(step)) {
-                late.insert(step);
+                late.push(step);
+            } else {
+                wanted.push(step);
             }
             wanted.extend(
                 dependents_of(task, place)
@@ -95,10 +95,10 @@ pub(super) fn lock_with_narrow_dependents(
     }
     let mut locked = Vec::new();
     if !made.is_empty() {
-        locked = rows::lock(session, made, |_| true)?;
+        locked = rows::lock(session, Vec::new(), made)?;
     }
-    if !wanted.is_empty() {
-        locked.extend(rows::lock(session, wanted, |key| late.contains(&key))?);
+    if !wanted.is_empty() || !late.is_empty() {
+        locked.extend(rows::lock(session, wanted, late)?);
     }
     Ok(locked)
 }
