@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sqlx::{Executor, PgConnection, PgPool};
-use tasker_client::{ClaimRequest, ClaimedStep, Client};
+use tasker_client::{ClaimRequest, ClaimedStep, Client, Definition};
 use tokio::task::JoinHandle;
 
 use crate::TestDatabase;
@@ -12,6 +12,19 @@ use crate::following::{is_blocked_by, process_of};
 use crate::waiting::eventually;
 
 const GOES_ON_WITHIN: Duration = Duration::from_secs(10);
+
+/// A database with these templates.
+pub async fn database_with(templates: &[&str]) -> anyhow::Result<TestDatabase> {
+    let database = TestDatabase::new().await?;
+    for template in templates {
+        let definition = Definition::Yaml(template);
+        database
+            .client()
+            .register_template(definition, None)
+            .await?;
+    }
+    Ok(database)
+}
 
 /// The SQLSTATE with which a statement failed.
 pub type Code = Option<String>;

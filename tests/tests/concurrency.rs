@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection};
-use tasker_client::{ClaimRequest, ClaimedStep, Client, Definition};
+use tasker_client::{ClaimedStep, Definition};
 use tasker_tests::following::{create, is_blocked_by, process_of, step, times, verified};
+use tasker_tests::races::claim;
 use tasker_tests::{TestDatabase, eventually};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -58,17 +59,6 @@ impl Session {
 
 async fn ended(statement: JoinHandle<Option<String>>) -> anyhow::Result<Option<String>> {
     Ok(tokio::time::timeout(SECOND_GOES_ON_WITHIN, statement).await??)
-}
-
-async fn claim(client: &Client, max_steps: u32) -> anyhow::Result<Vec<ClaimedStep>> {
-    let request = ClaimRequest {
-        worker_id: "tester".to_owned(),
-        namespaces: vec!["default".to_owned()],
-        max_steps,
-        lease: Duration::from_mins(1),
-        handlers: None,
-    };
-    Ok(client.claim_steps(&request).await?)
 }
 
 fn completion(step: &ClaimedStep) -> String {

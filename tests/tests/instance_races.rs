@@ -3,10 +3,12 @@
 
 use serde_json::{Value, json};
 use sqlx::Executor;
-use tasker_client::{ClaimedStep, Definition};
+use tasker_client::ClaimedStep;
 use tasker_tests::TestDatabase;
 use tasker_tests::following::{create, instance_states, is_blocked_by, step, times, verified};
-use tasker_tests::races::{Code, Running, claim, completion, holder, second_waits, tried};
+use tasker_tests::races::{
+    Code, Running, claim, completion, database_with, holder, second_waits, tried,
+};
 use uuid::Uuid;
 
 const SHARED: &str = "{name: shared, version: 1.0.0, steps: [
@@ -47,15 +49,7 @@ fn failure(step: &ClaimedStep) -> String {
 }
 
 async fn database() -> anyhow::Result<TestDatabase> {
-    let database = TestDatabase::new().await?;
-    for template in [SHARED, MAP, ONE_AFTER_THE_OTHER, PLAIN] {
-        let definition = Definition::Yaml(template);
-        database
-            .client()
-            .register_template(definition, None)
-            .await?;
-    }
-    Ok(database)
+    database_with(&[SHARED, MAP, ONE_AFTER_THE_OTHER, PLAIN]).await
 }
 
 /// A task of a template whose map has made so many instances, with those of them that can be claimed.

@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 use sqlx::Executor;
-use tasker_client::{BulkAction, BulkFilter, ClaimedStep, Client, Definition};
+use tasker_client::{BulkAction, BulkFilter, ClaimedStep, Client};
 use tasker_tests::TestDatabase;
 use tasker_tests::following::{create, is_blocked_by, step, verified};
-use tasker_tests::races::{Code, Running, claim, completion, holder};
+use tasker_tests::races::{Code, Running, claim, completion, database_with, holder};
 use uuid::Uuid;
 
 /// A join of more is locked late.
@@ -30,15 +30,6 @@ fn joined() -> String {
           {{name: narrow, handler: {{callable: t.a}}, dependencies: [s0, s1]}}]}}",
         names.join(", ")
     )
-}
-
-async fn database(template: &str) -> anyhow::Result<TestDatabase> {
-    let database = TestDatabase::new().await?;
-    database
-        .client()
-        .register_template(Definition::Yaml(template), None)
-        .await?;
-    Ok(database)
 }
 
 fn locked(step: Uuid) -> String {
@@ -64,7 +55,7 @@ fn named<'a>(claimed: &'a [ClaimedStep], name: &str) -> anyhow::Result<&'a Claim
 /// Both want the narrow join and the wide one, which has the smaller key and is locked after it by everybody.
 #[tokio::test]
 async fn a_repair_and_a_finish_take_wide_joins_after_narrow_ones() -> anyhow::Result<()> {
-    let database = database(&joined()).await?;
+    let database = database_with(&[&joined()]).await?;
     let client = database.client();
     let task = create(client, "default", "joined", &json!({})).await?;
     let claimed = claim(client, 100).await?;
@@ -128,7 +119,7 @@ async fn others(database: &TestDatabase, task: Uuid) -> anyhow::Result<[(String,
 #[tokio::test]
 async fn who_finishes_both_joins_and_who_wants_both_take_the_wide_one_last() -> anyhow::Result<()> {
     for (number, finishes_first) in (0..3).flat_map(|number| [(number, true), (number, false)]) {
-        let database = database(&joined()).await?;
+        let database = database_with(&[&joined()]).await?;
         let client = database.client();
         let (task, joins) = with_claimed_joins(&database).await?;
         let narrow = step(client, task, "narrow").await?.step_uuid;
@@ -178,7 +169,7 @@ async fn fail(client: &Client, step: &ClaimedStep) -> anyhow::Result<()> {
 /// The job wants all steps of both tasks; the worker has a step of the first and a compensation of the second.
 #[tokio::test]
 async fn compensations_are_taken_before_the_steps_of_templates() -> anyhow::Result<()> {
-    let database = database(TRIP).await?;
+    let database = database_with(&[TRIP]).await?;
     let client = database.client();
     let first = create(client, "default", "trip", &json!({})).await?;
     let of_first = claim(client, 2).await?;

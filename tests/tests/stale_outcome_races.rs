@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 use sqlx::Executor;
-use tasker_client::{ClaimedStep, Definition};
+use tasker_client::ClaimedStep;
 use tasker_tests::TestDatabase;
 use tasker_tests::following::{create, instance_states, is_blocked_by, step, verified};
-use tasker_tests::races::{Running, claim, completion, holder};
+use tasker_tests::races::{Running, claim, completion, database_with, holder};
 use uuid::Uuid;
 
 const TEMPLATES: [&str; 3] = [
@@ -17,18 +17,6 @@ const TEMPLATES: [&str; 3] = [
       {name: left, handler: {callable: t.a}, dependencies: [choose]}]}",
     "{name: plain, version: 1.0.0, steps: [{name: a, handler: {callable: t.a}}]}",
 ];
-
-async fn database() -> anyhow::Result<TestDatabase> {
-    let database = TestDatabase::new().await?;
-    for template in TEMPLATES {
-        let definition = Definition::Yaml(template);
-        database
-            .client()
-            .register_template(definition, None)
-            .await?;
-    }
-    Ok(database)
-}
 
 /// A task that has run and is run anew: its first step, claimed again, and those behind it as they were claimed before.
 struct Rerun {
@@ -86,7 +74,7 @@ fn extend(steps: &[&ClaimedStep]) -> String {
 #[tokio::test]
 async fn who_makes_instances_anew_waits_for_nobody_who_names_their_past() -> anyhow::Result<()> {
     for extends in [false, true] {
-        let database = database().await?;
+        let database = database_with(&TEMPLATES).await?;
         let client = database.client();
         let plain = create(client, "default", "plain", &json!({})).await?;
         let a = claim(client, 1).await?.remove(0);
@@ -121,7 +109,7 @@ async fn who_makes_instances_anew_waits_for_nobody_who_names_their_past() -> any
 /// Two calls that each let a step go whose past attempt the other one names.
 #[tokio::test]
 async fn who_lets_a_step_go_waits_for_nobody_who_names_its_past() -> anyhow::Result<()> {
-    let database = database().await?;
+    let database = database_with(&TEMPLATES).await?;
     let client = database.client();
     let left = json!({"decision": {"steps": ["left"]}});
     let one = rerun(&database, "choice", &left).await?;
@@ -155,7 +143,7 @@ async fn who_lets_a_step_go_waits_for_nobody_who_names_its_past() -> anyhow::Res
 /// What is not locked is judged as ever.
 #[tokio::test]
 async fn outcomes_of_past_attempts_are_told_that_they_are_lost() -> anyhow::Result<()> {
-    let database = database().await?;
+    let database = database_with(&TEMPLATES).await?;
     let client = database.client();
     let map = rerun(&database, "map", &json!({"items": [1, 2]})).await?;
     let choice = rerun(
