@@ -179,7 +179,7 @@ fn judge_all(call: &Call, caller: &Caller, outcomes: Vec<Outcome>) -> Result<Jud
     }
     let graphs = graphs::of_steps(call.session, &steps)?;
     turns::share(&graphs, &steps);
-    // The union of the steps and their dependents, in one ordered walk.
+    // The union of the steps and their dependents, in the order in which all lock them.
     let mut locked = settle::lock_with_narrow_dependents(call.session, &graphs, &steps)?;
     let seen = not_awaited(call, &steps, &mut locked)?;
     let by_key: HashMap<u128, &StepRow> = locked

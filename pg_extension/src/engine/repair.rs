@@ -186,7 +186,7 @@ fn lock(call: &Call, key: u128, event: StepEvent) -> Result<Vec<StepRow>, Error>
         .partition(|&step| late::is_late(kept, keys::number_in_task(step)));
     let mut locked = rows::read(call.session, narrow, Locking::Wait)?;
     let is_refused = |row: &StepRow| row.key == key && row.state.next(event).is_none();
-    // Who finishes one that runs has it before those that are locked late: none runs while this step can be repaired.
+    // While it can be repaired, none runs of those that wait for it. Otherwise whoever finishes one that runs may come to another from there, which would be locked here already.
     if !late.is_empty() && !locked.iter().any(is_refused) {
         locked.extend(rows::read(call.session, late, Locking::Wait)?);
     }
